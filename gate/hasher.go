@@ -1,0 +1,50 @@
+package gate
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+)
+
+// Hasher turns secrets into what may be stored and logged. Its key never leaves it.
+type Hasher struct{ key []byte }
+
+// NewHasher takes the challenge key: 32 bytes.
+func NewHasher(key []byte) (*Hasher, error) {
+	if len(key) != 32 {
+		return nil, errors.New("challenge key is not 32 bytes")
+	}
+	return &Hasher{key: append([]byte(nil), key...)}, nil
+}
+
+func (h *Hasher) mac(use string, parts ...string) []byte {
+	m := hmac.New(sha256.New, h.key)
+	// Every part is preceded by its length, so that no two lists of parts collide.
+	for _, p := range append([]string{use}, parts...) {
+		var n [4]byte
+		n[0], n[1], n[2], n[3] = byte(len(p)>>24), byte(len(p)>>16), byte(len(p)>>8), byte(len(p))
+		m.Write(n[:])
+		m.Write([]byte(p))
+	}
+	return m.Sum(nil)
+}
+
+// Challenge is the lookup key of a challenge: HMAC-SHA-256 over profile and challenge.
+func (h *Hasher) Challenge(profile, challenge string) []byte {
+	return h.mac("challenge", profile, challenge)
+}
+
+// Fingerprint is what both sides may compare: 8 hex digits of the challenge's hash.
+func Fingerprint(challengeHash []byte) string {
+	if len(challengeHash) < 4 {
+		return ""
+	}
+	return hex.EncodeToString(challengeHash[:4])
+}
+
+// CheckValue identifies the key without revealing it; the store keeps it.
+func (h *Hasher) CheckValue() []byte { return h.mac("check") }
+
+// SubstituteSecret is the key under which failed decryptions go on.
+func (h *Hasher) SubstituteSecret() []byte { return h.mac("substitute") }
