@@ -91,6 +91,8 @@ type Signer struct {
 	NotBefore  time.Time
 	NotAfter   time.Time
 	SelfSigned bool // the certificate's signature verifies under its own key
+
+	certificate *certificate
 }
 
 // RAKey is one RA pair: the certificate that devices encrypt to, and its key.
