@@ -1,0 +1,5 @@
+//go:build !unix
+
+package badgerstore
+
+func inChild() bool { return false }

@@ -1,0 +1,547 @@
+// Package memstore keeps expectations in memory: for tests, and for trials with
+// `store memory`. Nothing survives the process, so a claim does not either: a
+// gateway on it must not be trusted to hand out a one-time challenge only once
+// over a restart.
+//
+// It trusts its caller as package store says. The one call is [New].
+package memstore
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/scepgate/scepgate/store"
+)
+
+const (
+	defaultLimit = 50
+	maxScan      = 5000 // records looked at for one page
+)
+
+// Store is a store.Store in memory.
+type Store struct {
+	now func() time.Time
+
+	mu       sync.RWMutex // guards everything below; each method holds it throughout, which makes it atomic
+	closed   bool
+	check    []byte
+	profiles map[string]*profile
+	counts   map[store.CountKey]int
+}
+
+// profile holds one profile's records, encoded, so that nobody can share one.
+type profile struct {
+	records   map[string]record
+	ids       []string          // sorted: by creation
+	challenge map[string]string // hash → id
+	identity  map[string]string // hash → id
+	external  map[string]string // external id → newest id
+	tx        map[string]binding
+}
+
+type record struct {
+	data  []byte
+	state store.State
+	due   time.Time // zero: nothing for the sweeper
+}
+
+type binding struct {
+	key   []byte
+	until time.Time
+}
+
+var _ store.Store = (*Store)(nil)
+
+// New makes an empty store. A nil clock is the system's.
+func New(now func() time.Time) *Store {
+	if now == nil {
+		now = time.Now
+	}
+	return &Store{now: now, profiles: map[string]*profile{}, counts: map[store.CountKey]int{}}
+}
+
+// read begins a read; its result ends it.
+func (s *Store) read(ctx context.Context) (func(), error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.RLock()
+	if s.closed {
+		s.mu.RUnlock()
+		return nil, store.ErrClosed
+	}
+	return s.mu.RUnlock, nil
+}
+
+func (s *Store) write(ctx context.Context) (func(), error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil, store.ErrClosed
+	}
+	return s.mu.Unlock, nil
+}
+
+func (s *Store) profile(name string) *profile {
+	p := s.profiles[name]
+	if p == nil {
+		p = &profile{
+			records: map[string]record{}, challenge: map[string]string{}, identity: map[string]string{},
+			external: map[string]string{}, tx: map[string]binding{},
+		}
+		s.profiles[name] = p
+	}
+	return p
+}
+
+// load returns one, up to date.
+func (s *Store) load(profile, id string) (store.Expectation, error) {
+	if p := s.profiles[profile]; p != nil {
+		if r, ok := p.records[id]; ok {
+			e, err := store.Decode(r.data)
+			if err != nil {
+				return store.Expectation{}, err
+			}
+			e.Normalise(s.now())
+			return e, nil
+		}
+	}
+	return store.Expectation{}, store.ErrNotFound
+}
+
+func (s *Store) save(e *store.Expectation) error {
+	data, err := e.Encode()
+	if err != nil {
+		return err
+	}
+	p := s.profile(e.Profile)
+	old, existed := p.records[e.ID]
+	if existed {
+		s.count(e.Profile, old.state, -1)
+	} else {
+		i, _ := slices.BinarySearch(p.ids, e.ID)
+		p.ids = slices.Insert(p.ids, i, e.ID)
+	}
+	r := record{data: data, state: e.State}
+	if due, ok := e.Due(); ok {
+		r.due = due
+	}
+	p.records[e.ID] = r
+	s.count(e.Profile, e.State, 1)
+	return nil
+}
+
+func (s *Store) remove(e *store.Expectation) {
+	p := s.profile(e.Profile)
+	s.count(e.Profile, p.records[e.ID].state, -1)
+	delete(p.records, e.ID)
+	if i, ok := slices.BinarySearch(p.ids, e.ID); ok {
+		p.ids = slices.Delete(p.ids, i, i+1)
+	}
+	// An index entry that leads to a newer one stays.
+	for index, k := range map[*map[string]string]string{
+		&p.challenge: string(e.ChallengeHash), &p.identity: string(e.IdentityHash), &p.external: e.ExternalID,
+	} {
+		if (*index)[k] == e.ID {
+			delete(*index, k)
+		}
+	}
+}
+
+func (s *Store) count(profile string, state store.State, by int) {
+	k := store.CountKey{Profile: profile, State: state}
+	if s.counts[k] += by; s.counts[k] == 0 {
+		delete(s.counts, k)
+	}
+}
+
+// Register adds e.
+func (s *Store) Register(ctx context.Context, e store.Expectation) (store.Expectation, error) {
+	end, err := s.write(ctx)
+	if err != nil {
+		return store.Expectation{}, fmt.Errorf("register: %w", err)
+	}
+	defer end()
+	out, err := s.register(e, "")
+	if err != nil {
+		return store.Expectation{}, fmt.Errorf("register: %w", err)
+	}
+	return out, nil
+}
+
+// register adds e; what the expectation replaces holds is not in its way.
+func (s *Store) register(e store.Expectation, replaces string) (store.Expectation, error) {
+	now := s.now()
+	if err := e.Start(now); err != nil {
+		return store.Expectation{}, err
+	}
+	p := s.profile(e.Profile)
+	if _, ok := p.records[e.ID]; ok {
+		return store.Expectation{}, errors.New("id is taken")
+	}
+	if id, ok := p.challenge[string(e.ChallengeHash)]; ok && len(e.ChallengeHash) > 0 {
+		old, err := s.load(e.Profile, id)
+		if err != nil {
+			return store.Expectation{}, err
+		}
+		if id == replaces {
+			err = old.Tombstone(now)
+		} else {
+			err = old.ChallengeFree(now)
+		}
+		if err != nil {
+			return store.Expectation{}, err
+		}
+	}
+	if id, ok := p.identity[string(e.IdentityHash)]; ok && len(e.IdentityHash) > 0 && id != replaces {
+		if old, err := s.load(e.Profile, id); err != nil {
+			return store.Expectation{}, err
+		} else if old.State.Live() {
+			return store.Expectation{}, store.ErrIdentityInUse
+		}
+	}
+	if id, ok := p.external[e.ExternalID]; ok && e.ExternalID != "" && id != replaces {
+		if old, err := s.load(e.Profile, id); err != nil {
+			return store.Expectation{}, err
+		} else if old.State.Live() {
+			return store.Expectation{}, store.ErrExternalIDInUse
+		}
+	}
+	if err := s.save(&e); err != nil {
+		return store.Expectation{}, err
+	}
+	if len(e.ChallengeHash) > 0 {
+		p.challenge[string(e.ChallengeHash)] = e.ID
+	} else {
+		p.identity[string(e.IdentityHash)] = e.ID
+	}
+	if e.ExternalID != "" {
+		p.external[e.ExternalID] = e.ID
+	}
+	return s.load(e.Profile, e.ID)
+}
+
+// Replace registers e in place of the live one with its external id.
+func (s *Store) Replace(ctx context.Context, e store.Expectation, same func(store.Expectation) bool) (store.Expectation, bool, error) {
+	end, err := s.write(ctx)
+	if err != nil {
+		return store.Expectation{}, false, fmt.Errorf("replace: %w", err)
+	}
+	defer end()
+	out, replaced, err := s.replace(e, same)
+	if err != nil {
+		return store.Expectation{}, false, fmt.Errorf("replace: %w", err)
+	}
+	return out, replaced, nil
+}
+
+func (s *Store) replace(e store.Expectation, same func(store.Expectation) bool) (store.Expectation, bool, error) {
+	now := s.now()
+	if e.ExternalID == "" {
+		return store.Expectation{}, false, errors.New("no external id")
+	}
+	id, ok := s.profile(e.Profile).external[e.ExternalID]
+	if !ok {
+		out, err := s.register(e, "")
+		return out, false, err
+	}
+	old, err := s.load(e.Profile, id)
+	if err != nil {
+		return store.Expectation{}, false, err
+	}
+	if !old.State.Live() {
+		out, err := s.register(e, "")
+		return out, false, err
+	}
+	if old.State == store.Registered && same != nil {
+		asked, err := s.load(e.Profile, id)
+		if err != nil {
+			return store.Expectation{}, false, err
+		}
+		if same(asked) {
+			if err := old.Renew(now, e.ExpiresAt, e.Owner); err != nil {
+				return store.Expectation{}, false, err
+			}
+			if err := s.save(&old); err != nil {
+				return store.Expectation{}, false, err
+			}
+			return old, true, nil
+		}
+	}
+	if err := old.Replaceable(); err != nil {
+		return store.Expectation{}, false, err
+	}
+	out, err := s.register(e, old.ID)
+	if err != nil {
+		return store.Expectation{}, false, err
+	}
+	old.Supersede(now, e.Owner)
+	return out, true, s.save(&old)
+}
+
+// Get returns one by id.
+func (s *Store) Get(ctx context.Context, profile, id string) (store.Expectation, error) {
+	end, err := s.read(ctx)
+	if err != nil {
+		return store.Expectation{}, fmt.Errorf("get: %w", err)
+	}
+	defer end()
+	e, err := s.load(profile, id)
+	if err != nil {
+		return store.Expectation{}, fmt.Errorf("get: %w", err)
+	}
+	return e, nil
+}
+
+// Find answers a Lookup.
+func (s *Store) Find(ctx context.Context, l store.Lookup) (store.Found, error) {
+	end, err := s.read(ctx)
+	if err != nil {
+		return store.Found{}, fmt.Errorf("find: %w", err)
+	}
+	defer end()
+	if (len(l.ChallengeHash) == 0) == (len(l.IdentityHash) == 0) {
+		return store.Found{}, errors.New("find: either a challenge hash or an identity hash")
+	}
+	p := s.profiles[l.Profile]
+	if p == nil {
+		return store.Found{}, nil
+	}
+	var f store.Found
+	index, k := p.challenge, string(l.ChallengeHash)
+	if k == "" {
+		index, k = p.identity, string(l.IdentityHash)
+	}
+	if id, ok := index[k]; ok {
+		e, err := s.load(l.Profile, id)
+		if err != nil {
+			return store.Found{}, fmt.Errorf("find: %w", err)
+		}
+		f.Expectation = &e
+	}
+	if b, ok := p.tx[l.TransactionID]; ok && s.now().Before(b.until) {
+		f.TransactionKey = slices.Clone(b.key)
+	}
+	return f, nil
+}
+
+// Claim binds one use to a key.
+func (s *Store) Claim(ctx context.Context, c store.Claim) (store.Expectation, store.Use, error) {
+	var u store.Use
+	e, err := s.change(ctx, "claim", c.Profile, c.ID, func(e *store.Expectation, now time.Time) (err error) {
+		if u, err = e.Claim(now, c); err != nil {
+			return err
+		}
+		p := s.profile(c.Profile)
+		if b, ok := p.tx[c.TransactionID]; ok && now.Before(b.until) && string(b.key) != string(c.Key) {
+			return store.ErrTransactionConflict
+		}
+		p.tx[c.TransactionID] = binding{slices.Clone(c.Key), now.Add(store.Retention)}
+		return nil
+	})
+	if err != nil {
+		return store.Expectation{}, store.Use{}, err
+	}
+	return e, u, nil
+}
+
+// change loads one, lets f change it, and saves it unless f fails.
+func (s *Store) change(ctx context.Context, what, profile, id string, f func(*store.Expectation, time.Time) error) (store.Expectation, error) {
+	end, err := s.write(ctx)
+	if err != nil {
+		return store.Expectation{}, fmt.Errorf("%s: %w", what, err)
+	}
+	defer end()
+	e, err := s.load(profile, id)
+	if err == nil {
+		err = f(&e, s.now())
+	}
+	if err == nil {
+		err = s.save(&e)
+	}
+	if err != nil {
+		return store.Expectation{}, fmt.Errorf("%s: %w", what, err)
+	}
+	return e, nil
+}
+
+// Settle ends one forward.
+func (s *Store) Settle(ctx context.Context, t store.Settlement) (store.Expectation, error) {
+	return s.change(ctx, "settle", t.Profile, t.ID, func(e *store.Expectation, now time.Time) error {
+		e.Settle(now, t)
+		return nil
+	})
+}
+
+// Mismatch records a refused attempt.
+func (s *Store) Mismatch(ctx context.Context, profile, id string, identity []byte, max int, ev store.Event) (store.Expectation, bool, error) {
+	var locked bool
+	e, err := s.change(ctx, "mismatch", profile, id, func(e *store.Expectation, now time.Time) error {
+		locked = e.Mismatch(now, identity, max, ev)
+		return nil
+	})
+	return e, locked && err == nil, err
+}
+
+// Revoke ends an expectation.
+func (s *Store) Revoke(ctx context.Context, profile, id, by string) (store.Expectation, error) {
+	return s.change(ctx, "revoke", profile, id, func(e *store.Expectation, now time.Time) error {
+		e.Revoke(now, by)
+		return nil
+	})
+}
+
+// Extend moves the end of a registered one.
+func (s *Store) Extend(ctx context.Context, profile, id string, expiresAt time.Time, by string) (store.Expectation, error) {
+	return s.change(ctx, "extend", profile, id, func(e *store.Expectation, now time.Time) error {
+		return e.Extend(now, expiresAt, by)
+	})
+}
+
+// List pages through expectations, newest first.
+func (s *Store) List(ctx context.Context, q store.Query) (store.Page, error) {
+	end, err := s.read(ctx)
+	if err != nil {
+		return store.Page{}, fmt.Errorf("list: %w", err)
+	}
+	defer end()
+	page := store.Page{Items: []store.Expectation{}}
+	limit := q.Limit
+	if limit <= 0 {
+		limit = defaultLimit
+	}
+	p := s.profiles[q.Profile]
+	if p == nil {
+		p = &profile{}
+	}
+	i := len(p.ids)
+	if q.Cursor != "" {
+		raw, err := base64.RawURLEncoding.Strict().DecodeString(q.Cursor)
+		id, ok := strings.CutPrefix(string(raw), q.Profile+"\x00")
+		if err != nil || !ok || id == "" {
+			return store.Page{}, fmt.Errorf("list: %w", store.ErrCursor)
+		}
+		i, _ = slices.BinarySearch(p.ids, id)
+	}
+	for seen := 0; i > 0; seen++ {
+		if len(page.Items) == limit || seen == maxScan {
+			page.Next = base64.RawURLEncoding.EncodeToString([]byte(q.Profile + "\x00" + p.ids[i]))
+			break
+		}
+		i--
+		e, err := s.load(q.Profile, p.ids[i])
+		if err != nil {
+			return store.Page{}, fmt.Errorf("list: %w", err)
+		}
+		if q.Matches(&e) {
+			e.History = nil
+			page.Items = append(page.Items, e)
+		}
+	}
+	return page, nil
+}
+
+// Sweep marks what has expired and removes what is past its retention.
+func (s *Store) Sweep(ctx context.Context, max int) (int, error) {
+	end, err := s.write(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("sweep: %w", err)
+	}
+	defer end()
+	now, n := s.now(), 0
+	for _, p := range s.profiles {
+		for tx, b := range p.tx {
+			if !now.Before(b.until) {
+				delete(p.tx, tx)
+			}
+		}
+		for id, r := range p.records {
+			if n >= max {
+				return n, nil
+			}
+			if r.due.IsZero() || now.Before(r.due) {
+				continue
+			}
+			e, err := store.Decode(r.data)
+			if err != nil {
+				return n, fmt.Errorf("sweep: %.64q: %w", id, err)
+			}
+			remove, changed := e.Sweep(now)
+			switch {
+			case remove:
+				s.remove(&e)
+			case changed:
+				if err := s.save(&e); err != nil {
+					return n, fmt.Errorf("sweep: %w", err)
+				}
+			default:
+				continue
+			}
+			n++
+		}
+	}
+	return n, nil
+}
+
+// Counts counts by stored state: what has expired counts as such once swept.
+func (s *Store) Counts(ctx context.Context) (map[store.CountKey]int, error) {
+	end, err := s.read(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("counts: %w", err)
+	}
+	defer end()
+	return maps.Clone(s.counts), nil
+}
+
+// BindChallengeKey keeps check, or compares it with the one kept.
+func (s *Store) BindChallengeKey(ctx context.Context, check []byte) error {
+	end, err := s.write(ctx)
+	if err != nil {
+		return fmt.Errorf("challenge key: %w", err)
+	}
+	defer end()
+	if len(check) == 0 {
+		return errors.New("challenge key: no check value")
+	}
+	if s.check == nil {
+		if len(s.counts) > 0 { // records whose hashes nobody can vouch for
+			return fmt.Errorf("challenge key: %w", store.ErrChallengeKey)
+		}
+		s.check = slices.Clone(check)
+	}
+	if string(s.check) != string(check) {
+		return fmt.Errorf("challenge key: %w", store.ErrChallengeKey)
+	}
+	return nil
+}
+
+// Check reports whether the store is open.
+func (s *Store) Check(ctx context.Context) error {
+	end, err := s.write(ctx)
+	if err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	end()
+	return nil
+}
+
+// Close forgets everything.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return store.ErrClosed
+	}
+	s.closed, s.profiles, s.counts = true, nil, nil
+	return nil
+}
