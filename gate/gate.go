@@ -10,13 +10,13 @@
 package gate
 
 import (
-	"context"
 	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 
-	"github.com/scepgate/scepgate/inspector"
 	"github.com/scepgate/scepgate/plugins"
-	"github.com/scepgate/scepgate/store"
 )
 
 // Source says who owns the challenge.
@@ -64,89 +64,97 @@ type Profile struct {
 	Constraints func(owner string) (*Constraints, bool)
 }
 
-// Decision is the verdict on one PKIOperation. The zero value refuses.
-type Decision struct {
-	ID       string
-	Forward  bool // the bytes may go upstream, once
-	Observed bool // Forward although Findings say otherwise: mode observe
-	Unjudged bool // Observed, and it could not even be opened
-	Failed   bool // a dependency failed: 503, whatever the request was
-	Reason   Reason
-	Findings []Finding
+// What a profile may name. md5 is not among the digests, nor rc2 and rc4 among
+// the ciphers (contract §2).
+var (
+	knownDigests = []string{"sha1", "sha256", "sha384", "sha512"}
+	knownCiphers = []string{"des", "des3", "aes128", "aes256"}
+)
 
-	MessageType          string // pkcs_req renewal_req get_cert_initial other
-	TransactionID        string
-	RequestedSubject     string // escaped, bounded
-	RequestedSAN         []string
-	SPKISHA256           string
-	ChallengeFingerprint string
-	ExpectationID        string
-	ExternalID           string
-	Labels               map[string]string
-	TheftSuspected       bool
-	Locked               bool // this request locked the expectation
-	RA                   string
+// leastRSABits is the least that `algorithms` can name.
+const leastRSABits = 1024
 
-	claim *claimRef
+// Gate judges the requests of one profile. It is safe for concurrent use.
+type Gate struct {
+	profile  Profile
+	hasher   *Hasher
+	now      func() time.Time
+	matchers []plugins.Matcher // exact first
+	deciders map[plugins.Field][]int
+	caNames  map[string]bool // names of the CAs, see nameText
 }
 
-type claimRef struct {
-	id         string
-	generation uint64
-}
-
-// Request is one PKIOperation as the gate sees it.
-type Request struct {
-	Message   *inspector.Message
-	Opened    *inspector.Opened
-	ClientIP  string
-	UserAgent string
-}
-
-// Gate judges the requests of one profile.
-type Gate struct{}
-
-// New makes the gate of p. hasher keys the challenge hashes.
+// New makes the gate of p. hasher keys the challenge hashes. [plugins.Exact]
+// always runs and need not be among matchers; another matcher takes over the
+// fields it declares, and if several declare one, all must agree.
 func New(p Profile, h *Hasher, matchers []plugins.Matcher, now func() time.Time) (*Gate, error) {
-	panic("unwritten")
+	if h == nil || now == nil {
+		return nil, errors.New("gate without a hasher or a clock")
+	}
+	if err := p.validate(); err != nil {
+		return nil, fmt.Errorf("profile %q: %w", p.Name, err)
+	}
+	g := &Gate{profile: p, hasher: h, now: now, caNames: make(map[string]bool)}
+	for _, ca := range p.CAs {
+		g.caNames[nameText(ca.RawSubject)] = true
+	}
+	if err := g.chain(matchers); err != nil {
+		return nil, fmt.Errorf("profile %q: %w", p.Name, err)
+	}
+	return g, nil
 }
 
-// Judge decides and, if it is to be forwarded, claims. It asks s exactly one
-// Find in every case. A Forward decision must be followed by exactly one Settle.
-func (g *Gate) Judge(ctx context.Context, s store.Store, r Request) Decision { panic("unwritten") }
-
-// Forwarded says how a forward ended.
-type Forwarded struct {
-	Sent bool               // false: not one byte left
-	Rep  *inspector.CertRep // the verified answer; nil if there was none
+func (p *Profile) validate() error {
+	if p.Name == "" {
+		return errors.New("no name")
+	}
+	switch p.Source {
+	case SourceGateway, SourceNDESOneTime:
+		if p.StaticPassword != "" {
+			return fmt.Errorf("challenge %s takes no password", p.Source)
+		}
+	case SourceNDESStatic:
+		if p.StaticPassword == "" {
+			return errors.New("challenge ndes_static without a password")
+		}
+	default:
+		return fmt.Errorf("challenge source %q is not known", p.Source)
+	}
+	if len(p.CAs) == 0 || slices.Contains(p.CAs, nil) {
+		return errors.New("no ca_certificate")
+	}
+	if len(p.RAs) == 0 || slices.Contains(p.RAs, nil) {
+		return errors.New("no ra certificate")
+	}
+	if err := within("digest", p.Digests, knownDigests); err != nil {
+		return err
+	}
+	if err := within("cipher", p.Ciphers, knownCiphers); err != nil {
+		return err
+	}
+	if p.MinRSABits < leastRSABits {
+		return fmt.Errorf("min_rsa_bits below %d", leastRSABits)
+	}
+	if p.MaxMismatches < 1 && p.Source != SourceNDESStatic {
+		return errors.New("max_mismatches below 1")
+	}
+	if p.Constraints == nil {
+		return errors.New("no client constraints")
+	}
+	return nil
 }
 
-// Settlement is what became of it. For the log line and events.
-type Settled struct {
-	State   store.State // of the expectation, after
-	InDoubt bool
-	HRESULT string // "0x80070490", "" if none
-	Text    string // escaped, bounded
-	Err     error
+func within(what string, names, known []string) error {
+	if len(names) == 0 {
+		return fmt.Errorf("no %s allowed", what)
+	}
+	for _, n := range names {
+		if !slices.Contains(known, n) {
+			return fmt.Errorf("%s %q is not one of %v", what, n, known)
+		}
+	}
+	return nil
 }
 
-// Settle reports the outcome of a Forward decision.
-func (g *Gate) Settle(ctx context.Context, s store.Store, d Decision, f Forwarded) Settled {
-	panic("unwritten")
-}
-
-// SenderNonces gives the nonces forwarded for this decision's transaction and key, by which an answer may be recognised.
-func (d *Decision) SenderNonces() [][]byte { panic("unwritten") }
-
-// Verdict is the answer of a dry run.
-type Verdict struct {
-	Verdict  string    `json:"verdict"` // accept refuse
-	Reason   Reason    `json:"reason"`
-	Findings []Finding `json:"findings"`
-}
-
-// Check judges a PKCS#10 against an expectation without side effects. The
-// challenge is compared only if compareChallenge.
-func (g *Gate) Check(ctx context.Context, csrDER []byte, e store.Expectation, compareChallenge bool) Verdict {
-	panic("unwritten")
-}
+// observing reports whether mode observe is on. Its end needs no reload.
+func (g *Gate) observing() bool { return g.now().Before(g.profile.ObserveUntil) }

@@ -1,6 +1,11 @@
 package gate
 
-import "github.com/scepgate/scepgate/inspector"
+import (
+	"slices"
+
+	"github.com/scepgate/scepgate/inspector"
+	"github.com/scepgate/scepgate/plugins"
+)
 
 // Reason says why. The same word stands in logs, metrics, events, history and
 // the dry run; docs/reasons.md explains each.
@@ -47,6 +52,21 @@ const (
 	Overloaded                  Reason = "overloaded"
 )
 
+var inOrder = [...]Reason{
+	OK,
+	MalformedMessage, BadSignature, MessageTypeRefused, TransactionConflict, Undecryptable, MalformedRequest,
+	AlgorithmRefused, KeyRefused, SignerMismatch,
+	ChallengeMissing, ChallengeUnknown, IdentityUnknown, ChallengeExpired, ChallengeRevoked, ChallengeLocked,
+	ChallengeUsed, ChallengeInUse,
+	SubjectMismatch, SANMismatch, SIDMismatch, KeyUsageMismatch, ExtKeyUsageMismatch, ApplicationPoliciesMismatch,
+	TemplateMismatch, KeyMismatch, UnexpectedExtension, UnexpectedAttribute,
+	RenewalDisabled, RenewalSignerUntrusted, TransactionUnknown,
+	MatcherFailed, StoreUnavailable, KeyUnavailable, UpstreamUnavailable, UpstreamInvalid, Overloaded,
+}
+
+// Reasons returns all reasons, in the order in which findings are reported.
+func Reasons() []Reason { return slices.Clone(inOrder[:]) }
+
 // ReasonOf maps a stage of opening to a reason.
 func ReasonOf(k inspector.Kind) Reason {
 	switch k {
@@ -65,6 +85,36 @@ func ReasonOf(k inspector.Kind) Reason {
 	}
 }
 
+// fieldReason maps a matcher's field to a reason; false for a field that does not exist.
+func fieldReason(f plugins.Field) (Reason, bool) {
+	switch f {
+	case plugins.Subject:
+		return SubjectMismatch, true
+	case plugins.SAN:
+		return SANMismatch, true
+	case plugins.SID:
+		return SIDMismatch, true
+	case plugins.KeyUsage:
+		return KeyUsageMismatch, true
+	case plugins.ExtKeyUsage:
+		return ExtKeyUsageMismatch, true
+	case plugins.ApplicationPolicies:
+		return ApplicationPoliciesMismatch, true
+	case plugins.CertificateTemplate:
+		return TemplateMismatch, true
+	case plugins.Key:
+		return KeyMismatch, true
+	}
+	return MatcherFailed, false
+}
+
+// aboutIdentity reports whether r says that the challenge was right and what
+// the request asks for was not.
+func (r Reason) aboutIdentity() bool {
+	i := slices.Index(inOrder[:], r)
+	return i >= slices.Index(inOrder[:], SubjectMismatch) && i <= slices.Index(inOrder[:], UnexpectedAttribute)
+}
+
 // Finding is one thing that is not as it must be. Expected and Got are escaped
 // and bounded.
 type Finding struct {
@@ -72,4 +122,19 @@ type Finding struct {
 	Field    string `json:"field,omitempty"`
 	Expected string `json:"expected,omitempty"`
 	Got      string `json:"got,omitempty"`
+}
+
+// finding makes a Finding out of text of any origin.
+func finding(r Reason, field, expected, got string) Finding {
+	return Finding{Reason: r, Field: field, Expected: safe(expected, maxFieldText), Got: safe(got, maxFieldText)}
+}
+
+// sorted puts findings into the order of the reasons and bounds their number:
+// the first is the decisive one.
+func sorted(findings []Finding) []Finding {
+	findings = slices.Clone(findings)
+	slices.SortStableFunc(findings, func(a, b Finding) int {
+		return slices.Index(inOrder[:], a.Reason) - slices.Index(inOrder[:], b.Reason)
+	})
+	return findings[:min(len(findings), maxFindings)]
 }

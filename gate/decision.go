@@ -1,0 +1,127 @@
+package gate
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"slices"
+	"strings"
+
+	"github.com/scepgate/scepgate/inspector"
+)
+
+// Decision is the verdict on one PKIOperation. The zero value refuses.
+type Decision struct {
+	ID       string
+	Forward  bool // the bytes may go upstream, once
+	Observed bool // Forward although Findings say otherwise: mode observe
+	Unjudged bool // Observed, and it could not even be opened
+	Failed   bool // a dependency failed: 503, whatever the request was
+	Reason   Reason
+	Findings []Finding
+
+	MessageType          string // pkcs_req renewal_req get_cert_initial other
+	TransactionID        string
+	RequestedSubject     string // escaped, bounded
+	RequestedSAN         []string
+	SPKISHA256           string
+	ChallengeFingerprint string
+	ExpectationID        string
+	ExternalID           string
+	Labels               map[string]string
+	TheftSuspected       bool
+	Locked               bool // this request locked the expectation
+	RA                   string
+
+	claim  *claimRef
+	nonces [][]byte
+}
+
+type claimRef struct {
+	id         string
+	generation uint64
+}
+
+// Request is one PKIOperation as the gate sees it.
+type Request struct {
+	Message   *inspector.Message
+	Opened    *inspector.Opened
+	ClientIP  string
+	UserAgent string
+}
+
+// Bounds of what a decision and the store's history carry, in bytes.
+const (
+	maxFieldText = 256
+	maxFindings  = 64
+)
+
+// newDecision starts as a refusal and describes r as far as it could be read.
+func newDecision(r Request) Decision {
+	d := Decision{
+		ID:          "dec_" + strings.ToLower(rand.Text()),
+		Reason:      MalformedMessage,
+		MessageType: "other",
+	}
+	if m := r.Message; m != nil {
+		switch m.MessageType {
+		case typePKCSReq:
+			d.MessageType = "pkcs_req"
+		case typeRenewalReq:
+			d.MessageType = "renewal_req"
+		case typeGetCertInitial:
+			d.MessageType = "get_cert_initial"
+		}
+		d.TransactionID = safe(m.TransactionID, maxFieldText)
+		if m.Signer != nil {
+			spki := m.Signer.SPKISHA256()
+			d.SPKISHA256 = hex.EncodeToString(spki[:])
+		}
+	}
+	if o := r.Opened; o != nil {
+		d.RA = safe(o.RA, maxFieldText)
+		if o.Err == nil && o.CSR != nil {
+			d.RequestedSubject = subjectText(o.CSR.Subject)
+			d.RequestedSAN = sanText(o.CSR.SAN)
+			if o.CSR.SID != "" {
+				d.RequestedSAN = append(d.RequestedSAN, safe("sid:"+o.CSR.SID, maxSANText))
+			}
+		}
+	}
+	return d
+}
+
+// refuse makes d a refusal for these findings. Without one it stays the
+// refusal it was.
+func (d *Decision) refuse(findings []Finding) {
+	d.Forward, d.Observed, d.Unjudged, d.Failed, d.claim = false, false, false, false, nil
+	if len(findings) == 0 {
+		return
+	}
+	d.Findings = sorted(findings)
+	d.Reason = d.Findings[0].Reason
+}
+
+// fail makes d the answer of a gate that could not ask.
+func (d *Decision) fail(r Reason) {
+	d.refuse([]Finding{{Reason: r}})
+	d.Failed = true
+}
+
+// SenderNonces gives the nonces forwarded for this decision's transaction and
+// key, by which an answer may be recognised: NDES may answer a retry with what
+// it answered before. Nil unless the message is to be forwarded.
+func (d *Decision) SenderNonces() [][]byte {
+	if !d.Forward {
+		return nil
+	}
+	return slices.Clone(d.nonces)
+}
+
+// withNonce adds own to the nonces of the claimed use, if it is not there.
+func withNonce(nonces [][]byte, own []byte) [][]byte {
+	if slices.ContainsFunc(nonces, func(n []byte) bool { return bytes.Equal(n, own) }) {
+		return nonces
+	}
+	return append(slices.Clip(nonces), own)
+}

@@ -1,0 +1,325 @@
+package gate
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/scepgate/scepgate/store"
+)
+
+const (
+	// dependencyTimeout bounds everything that one judgement, or one
+	// settlement, waits for.
+	dependencyTimeout = 10 * time.Second
+	// matcherTimeout bounds all matchers of one judgement, so that a store that
+	// works can still be told.
+	matcherTimeout = 5 * time.Second
+	// maxReads is how often an expectation that others are changing is judged
+	// anew before the gate gives up. Whenever it is, somebody else got on: with
+	// max_uses at its highest, all of them and their answers fit in.
+	maxReads = 5 * maxUsesLimit
+)
+
+// asked is one request and what the store is asked about it.
+type asked struct {
+	lookup        store.Lookup
+	renewal       bool      // the signer is not self-signed
+	real          bool      // the lookup is by what the request says; otherwise by a random key
+	findings      []Finding // what can be told without the store
+	w             *wanted   // nil: nothing that could be compared
+	key           []byte    // SHA-256 of the signer's SubjectPublicKeyInfo
+	identity      []byte    // identity digest
+	transactionID string
+	senderNonce   []byte
+	clientIP      string // escaped, bounded
+	userAgent     string
+}
+
+// Judge decides and, if it is to be forwarded, claims. It asks s exactly one
+// Find in every case. A Forward decision must be followed by exactly one Settle.
+//
+// A panic, wherever it comes from, refuses. In mode observe what would be
+// refused is forwarded without a claim, and marked.
+func (g *Gate) Judge(ctx context.Context, s store.Store, r Request) (d Decision) {
+	observing := g.observing()
+	unjudged := r.Opened == nil || r.Opened.Err != nil
+	defer func() {
+		if p := recover(); p != nil { // invariant 5
+			unjudged = true
+			d.refuse([]Finding{finding(MalformedRequest, "", "", "judging panicked")})
+		}
+		if observing && !d.Forward && r.Message != nil {
+			d.observe(r.Message.SenderNonce, unjudged)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, dependencyTimeout)
+	defer cancel()
+
+	d = newDecision(r)
+	q := g.ask(r, &d)
+	hit, err := find(ctx, s, q.lookup)
+	if err != nil || !q.answeredBy(hit) {
+		d.fail(StoreUnavailable)
+		return d
+	}
+	if hit.TransactionKey != nil && !bytes.Equal(hit.TransactionKey, q.key) {
+		q.findings = append(q.findings, finding(TransactionConflict, "transaction_id", "", q.transactionID)) // threat D22
+	}
+	e := hit.Expectation
+	if e == nil {
+		if q.real && !q.renewal {
+			q.findings = append(q.findings, g.unknown())
+		}
+		d.refuse(q.findings)
+		return d
+	}
+	for range maxReads {
+		d.ExpectationID, d.ExternalID, d.Labels = e.ID, safe(e.ExternalID, maxFieldText), e.Labels
+		findings, wrong, err := g.against(ctx, &q, e, &d)
+		if err != nil {
+			d.fail(StoreUnavailable)
+			return d
+		}
+		if len(findings) > 0 {
+			g.reject(ctx, s, &q, e, findings, wrong && !observing, &d)
+			return d
+		}
+		switch err := g.claim(ctx, s, &q, e, &d); {
+		case err == nil:
+			return d
+		case errors.Is(err, store.ErrTransactionConflict):
+			g.reject(ctx, s, &q, e, []Finding{finding(TransactionConflict, "transaction_id", "", q.transactionID)}, false, &d)
+			return d
+		case errors.Is(err, store.ErrKeyConflict):
+			g.reject(ctx, s, &q, e, []Finding{finding(ChallengeInUse, "challenge", "", "")}, false, &d)
+			return d
+		case errors.Is(err, store.ErrUsed):
+			g.reject(ctx, s, &q, e, []Finding{finding(ChallengeUsed, "challenge", "", "")}, false, &d)
+			return d
+		case errors.Is(err, store.ErrGeneration), errors.Is(err, store.ErrNotRegistered):
+			// Somebody changed it between the read and the claim (threat D02).
+			// It is read again by its id, not found again, and judged anew.
+			if e, err = get(ctx, s, g.profile.Name, e.ID); err != nil {
+				d.fail(StoreUnavailable)
+				return d
+			}
+		default:
+			d.fail(StoreUnavailable)
+			return d
+		}
+	}
+	d.fail(StoreUnavailable)
+	return d
+}
+
+// ask judges what needs no store, and makes the question for the store: by the
+// challenge or identity where there is one, by a random key in every other
+// case, so that the store is asked once and alike (invariant 6, threat D29).
+func (g *Gate) ask(r Request, d *Decision) asked {
+	q := asked{
+		lookup:    store.Lookup{Profile: g.profile.Name},
+		clientIP:  safe(r.ClientIP, maxFieldText),
+		userAgent: safe(r.UserAgent, maxFieldText),
+	}
+	enrolment := false
+	q.findings, enrolment, q.renewal = g.envelope(r)
+	if m := r.Message; m != nil {
+		q.transactionID, q.senderNonce = m.TransactionID, m.SenderNonce
+		q.lookup.TransactionID = m.TransactionID
+		if m.Signer != nil {
+			spki := m.Signer.SPKISHA256()
+			q.key = spki[:]
+		}
+	}
+	var by []byte
+	if enrolment {
+		q.w = g.read(r.Opened.CSR)
+		q.identity = q.w.digest()
+		var missing []Finding
+		if by, missing = g.challenge(q.w, d); !q.renewal { // a renewal needs no challenge
+			q.findings = append(q.findings, missing...)
+		}
+	}
+	if q.real = by != nil; !q.real {
+		by = make([]byte, 32)
+		rand.Read(by) // never fails
+	}
+	if g.profile.Source == SourceNDESStatic {
+		q.lookup.IdentityHash = by
+	} else {
+		q.lookup.ChallengeHash = by
+	}
+	return q
+}
+
+// challenge gives what the expectation is found by: the challenge's keyed hash,
+// or in ndes_static, if the password is right, the identity's.
+func (g *Gate) challenge(w *wanted, d *Decision) ([]byte, []Finding) {
+	if !w.csr.HasChallenge || w.csr.Challenge == "" {
+		return nil, []Finding{finding(ChallengeMissing, "challenge", "", "")} // threat A11: "" is never a lookup key
+	}
+	hash := g.hasher.Challenge(g.profile.Name, w.csr.Challenge)
+	d.ChallengeFingerprint = Fingerprint(hash)
+	if g.profile.Source != SourceNDESStatic {
+		return hash, nil
+	}
+	// Two keyed hashes, so that the time tells nothing of the password.
+	if !hmac.Equal(hash, g.hasher.Challenge(g.profile.Name, g.profile.StaticPassword)) {
+		return nil, []Finding{finding(ChallengeUnknown, "challenge", "", "")}
+	}
+	return g.hasher.Identity(g.profile.Name, w.identity().canonical()), nil
+}
+
+// unknown says that there is nothing under what the request says.
+func (g *Gate) unknown() Finding {
+	if g.profile.Source == SourceNDESStatic {
+		return finding(IdentityUnknown, "subject", "", "")
+	}
+	return finding(ChallengeUnknown, "challenge", "", "")
+}
+
+// answeredBy reports whether the store has answered this question: a record
+// that was not asked for is no answer.
+func (q *asked) answeredBy(hit store.Found) bool {
+	e := hit.Expectation
+	if e == nil {
+		return true
+	}
+	return q.real && e.ID != "" && e.Profile == q.lookup.Profile &&
+		hmac.Equal(e.ChallengeHash, q.lookup.ChallengeHash) &&
+		hmac.Equal(e.IdentityHash, q.lookup.IdentityHash)
+}
+
+// against judges the request against e as it was just read. wrong is true if
+// the request's identity is all that is wrong with it: a strike (D30).
+func (g *Gate) against(ctx context.Context, q *asked, e *store.Expectation, d *Decision) (findings []Finding, wrong bool, err error) {
+	if q.renewal { // refused already, whatever e says; e only gets to know of it
+		if len(q.findings) == 0 {
+			return nil, false, errors.New("renewal without a finding")
+		}
+		return slices.Clone(q.findings), false, nil
+	}
+	ended, theft, err := g.life(q, e)
+	if err != nil {
+		return nil, false, err
+	}
+	d.TheftSuspected = theft
+	findings = append(findings, q.findings...)
+	findings = append(findings, ended...)
+	findings = append(findings, g.permitted(e)...)
+	wrong = len(findings) == 0
+	for _, f := range g.compare(ctx, q.w, e) {
+		wrong = wrong && f.Reason.aboutIdentity()
+		findings = append(findings, f)
+	}
+	return findings, wrong && len(findings) > 0, nil
+}
+
+// reject refuses somebody who knew the challenge, and lets the expectation's
+// history know. It stays the same refusal if that cannot be written: another
+// answer would tell who knew the challenge (invariant 6). The store has then
+// failed for whoever called it, and the next message meets a 503.
+func (g *Gate) reject(ctx context.Context, s store.Store, q *asked, e *store.Expectation, findings []Finding, strike bool, d *Decision) {
+	d.refuse(findings)
+	first := d.Findings[0]
+	ev := store.Event{
+		At: g.now().UTC(), What: "refused", Reason: string(first.Reason), TransactionID: d.TransactionID,
+		SPKISHA256: d.SPKISHA256, ClientIP: q.clientIP, Text: safe(first.Got, maxFieldText),
+	}
+	var identity []byte
+	max := 0
+	if strike {
+		ev.What, identity = "mismatch", q.identity
+		if g.profile.Source != SourceNDESStatic { // the password is everybody's: a lock would hit the honest
+			max = g.profile.MaxMismatches
+		}
+	}
+	if err := guarded(func() (err error) {
+		_, d.Locked, err = s.Mismatch(ctx, g.profile.Name, e.ID, identity, max, ev)
+		return err
+	}); err != nil {
+		d.Locked = false
+	}
+}
+
+// claim binds e to the request's key, durably, and only then says Forward
+// (invariant 3).
+func (g *Gate) claim(ctx context.Context, s store.Store, q *asked, e *store.Expectation, d *Decision) error {
+	var (
+		held store.Expectation
+		use  store.Use
+	)
+	err := guarded(func() (err error) {
+		held, use, err = s.Claim(ctx, store.Claim{
+			Profile: g.profile.Name, ID: e.ID, Generation: e.Generation,
+			Key: q.key, Identity: q.identity, TransactionID: q.transactionID, SenderNonce: q.senderNonce,
+			ClientIP: q.clientIP, UserAgent: q.userAgent,
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if held.ID != e.ID || !bytes.Equal(use.Key, q.key) || use.State == store.Issued {
+		return errors.New("store claimed something else")
+	}
+	if err := ctx.Err(); err != nil {
+		// Too late to forward: as if it had never been claimed.
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), dependencyTimeout)
+		defer cancel()
+		_ = guarded(func() error {
+			_, err := s.Settle(undo, store.Settlement{
+				Profile: g.profile.Name, ID: e.ID, UseGeneration: use.Generation,
+				Outcome: store.OutcomeUnsent, TransactionID: q.transactionID,
+			})
+			return err
+		})
+		return err
+	}
+	d.Forward, d.Reason, d.Findings = true, OK, nil
+	d.claim = &claimRef{id: e.ID, generation: use.Generation}
+	d.nonces = withNonce(use.SenderNonces, q.senderNonce)
+	return nil
+}
+
+// observe forwards what would have been refused (contract §3.3).
+func (d *Decision) observe(nonce []byte, unjudged bool) {
+	d.Unjudged = unjudged || d.Failed
+	d.Forward, d.Observed, d.Failed, d.claim = true, true, false, nil
+	d.nonces = [][]byte{nonce}
+}
+
+func find(ctx context.Context, s store.Store, l store.Lookup) (hit store.Found, err error) {
+	err = guarded(func() (err error) {
+		hit, err = s.Find(ctx, l)
+		return err
+	})
+	if err == nil {
+		err = ctx.Err() // threat F14: an answer that comes too late is none
+	}
+	return hit, err
+}
+
+func get(ctx context.Context, s store.Store, profile, id string) (*store.Expectation, error) {
+	var e store.Expectation
+	err := guarded(func() (err error) {
+		e, err = s.Get(ctx, profile, id)
+		return err
+	})
+	return &e, err
+}
+
+// guarded calls the store. A panic there is an error like any other.
+func guarded(call func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = errors.New("store panicked")
+		}
+	}()
+	return call()
+}
