@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/scepgate/scepgate/gate"
 	"github.com/scepgate/scepgate/inspector"
 	"github.com/scepgate/scepgate/store"
@@ -15,13 +17,17 @@ import (
 // configuration and load its current files once per request.
 type running struct {
 	name   string
-	config *Profile // as configured; read only
-	files  atomic.Pointer[profileFiles]
+	config *Profile // checked, with defaults filled in; read only
+
+	// files is nil until the app has opened its store, which App.lease and
+	// App.ready do on first use. Nil refuses.
+	files atomic.Pointer[profileFiles]
 }
 
 // profileFiles is everything of a profile that was read from files, and what
 // was compiled from it. It is swapped as a whole when a file changes, and never
-// modified: a request in flight keeps the one it began with.
+// modified: a request in flight keeps the one it began with. It exists only if
+// every key in it passed its self-test.
 type profileFiles struct {
 	gate    *gate.Gate
 	opener  *inspector.Opener
@@ -52,4 +58,48 @@ type storeLease struct {
 	release func()
 }
 
-var _ = time.Now
+// keysHealthy reports whether the profile has keys that passed their self-test.
+func (r *running) keysHealthy() bool { return r != nil && r.files.Load() != nil }
+
+// observing reports whether refusals are only recorded at the time now.
+func (r *running) observing(now time.Time) bool {
+	until := r.config.observeUntil()
+	return !until.IsZero() && now.Before(until)
+}
+
+// load reads the profile's files and swaps them in, as a whole or not at all.
+func (a *App) load(r *running, h *gate.Hasher) (*material, error) {
+	m, err := readMaterial(r.config, a.now())
+	if err != nil {
+		return nil, err
+	}
+	files, err := m.compile(r.name, r.config, h, a.constraintsOf, a.now)
+	if err != nil {
+		return nil, err
+	}
+	r.files.Store(files)
+	a.filesLoaded(r, files)
+	return m, nil
+}
+
+// reload is load for files that changed while the profile is at work.
+func (a *App) reload(r *running) error {
+	a.mu.Lock()
+	h := a.hasher
+	a.mu.Unlock()
+	if h == nil {
+		return nil // not at work yet: ready reads the files as they are then
+	}
+	m, err := a.load(r, h)
+	if err != nil {
+		return err
+	}
+	a.logWarnings(r, m)
+	return nil
+}
+
+func (a *App) logWarnings(r *running, m *material) {
+	for _, warning := range m.warnings {
+		a.logger.Warn(warning, zap.String("profile", r.name))
+	}
+}

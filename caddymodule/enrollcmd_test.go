@@ -1,0 +1,142 @@
+package caddymodule
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/scepgate/scepgate/inspector"
+)
+
+// server puts the world behind a listener.
+func (w *world) server() *httptest.Server {
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		_ = w.g.ServeHTTP(rw, caddyhttp.PrepareRequest(r, caddy.NewReplacer(), rw, nil), w.ndes)
+	}))
+	w.t.Cleanup(s.Close)
+	return s
+}
+
+func runEnroll(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	cmd := enrollCommand()
+	var out bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetErr(&out)
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(context.Background())
+	return out.String(), err
+}
+
+func TestEnrollGetsACertificateThroughTheGateway(t *testing.T) {
+	for name, caps := range map[string]string{"by POST": "POSTPKIOperation\nAES\n", "by GET": "AES\n"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.register()
+			w.ndes.caps = caps
+			dir := t.TempDir()
+			file := func(name string) string { return filepath.Join(dir, name) }
+			if err := os.WriteFile(file("challenge"), []byte(canaryChallenge+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out, err := runEnroll(t, "--url", w.server().URL+scepPath, "--subject", "CN=device,O=Example Corp",
+				"--challenge-file", file("challenge"), "--key", file("key.pem"), "--cert", file("cert.pem"))
+			if err != nil {
+				_, reason := w.lastReason()
+				t.Fatalf("%v (%s)", err, reason)
+			}
+			if _, err := tls.LoadX509KeyPair(file("cert.pem"), file("key.pem")); err != nil {
+				t.Error(err)
+			}
+			if info, err := os.Stat(file("key.pem")); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("%v %v", info, err)
+			}
+			if strings.Contains(out, canaryChallenge) {
+				t.Error("the challenge was printed")
+			}
+			// Refused: used up. Nothing is written, and the challenge is not told.
+			_, err = runEnroll(t, "--url", w.server().URL+scepPath, "--subject", "CN=device,O=Example Corp",
+				"--challenge-file", file("challenge"), "--key", file("key2.pem"), "--cert", file("cert2.pem"))
+			if err == nil || !strings.Contains(err.Error(), "refused: failInfo 2") || strings.Contains(err.Error(), canaryChallenge) {
+				t.Errorf("a second enrolment: %v", err)
+			}
+			if _, err := os.Stat(file("key2.pem")); err == nil {
+				t.Error("a key without a certificate was written")
+			}
+		})
+	}
+}
+
+func TestEnrollRefusesWhatItCannotDo(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	good := map[string]string{"url": "http://127.0.0.1:1/", "subject": "CN=x", "challenge-file": file, "key": file + ".key", "cert": file + ".crt"}
+	for name, change := range map[string][2]string{
+		"no url": {"url", ""}, "a url with a query": {"url", "http://x/?a=b"}, "another scheme": {"url", "ftp://x/"}, "no subject": {"subject", ""},
+		"a bad subject": {"subject", "CN"}, "renewal": {"renewal", "yes"}, "an existing key": {"key", file}, "tiny key": {"bits", "512"},
+		"no such challenge": {"challenge-file", file + ".missing"}, "no cert": {"cert", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var args []string
+			for k, v := range good {
+				if k != change[0] {
+					args = append(args, "--"+k, v)
+				}
+			}
+			if _, err := runEnroll(t, append(args, "--"+change[0], change[1])...); err == nil {
+				t.Error("no error")
+			}
+		})
+	}
+}
+
+func TestSubjectsAreReadAsRFC4514(t *testing.T) {
+	a := func(typ, value string) inspector.AttributeTypeAndValue {
+		return inspector.AttributeTypeAndValue{Type: typ, Value: value}
+	}
+	for text, want := range map[string][]inspector.RDN{
+		"CN=x,O=Example Corp":       {{a("2.5.4.10", "Example Corp")}, {a("2.5.4.3", "x")}},
+		`cn= a\,b\2C\20 , OU=y+L=z`: {{a("2.5.4.11", "y"), a("2.5.4.7", "z")}, {a("2.5.4.3", "a,b, ")}},
+		"1.2.3=v=w":                 {{a("1.2.3", "v=w")}},
+	} {
+		got, err := parseSubject(text)
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%q: %s", text, diff)
+		}
+	}
+	for _, text := range []string{"", "CN", "CN=", "CN=x,", "XX=y", "CN=#0401", `CN=x\`, "=x", "CN=x++O=y", "1.=x"} {
+		if got, err := parseSubject(text); err == nil {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}
+
+func FuzzParseSubject(f *testing.F) {
+	f.Add(`CN=a\,b\2C+OU= x ,O=y`)
+	f.Fuzz(func(t *testing.T, text string) {
+		subject, err := parseSubject(text)
+		if err != nil && subject != nil {
+			t.Error("a result beside an error")
+		}
+		for _, rdn := range subject {
+			if len(rdn) == 0 {
+				t.Error("an empty RDN")
+			}
+		}
+	})
+}
