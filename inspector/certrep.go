@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"unicode/utf8"
 
@@ -36,8 +37,9 @@ type CertRep struct {
 	FailInfo       string // "" if absent
 	SenderNonce    []byte // nil if absent: some servers leave it out
 	RecipientNonce []byte
-	HasHRESULT     bool
-	HRESULT        uint32 // 1.3.6.1.4.1.311.21.33
+	HasError       bool // 1.3.6.1.4.1.311.21.33 is there, as in every FAILURE of NDES
+	HasHRESULT     bool // and can be read
+	HRESULT        uint32
 	ServerMessage  string // 1.3.6.1.4.1.311.21.38, as sent: escape before logging
 	SignerIssuer   []byte // RDNSequence, DER
 	SignerSerial   []byte // INTEGER content octets
@@ -302,18 +304,19 @@ func replyNonce(n *node) ([]byte, error) {
 	return nonce, nil
 }
 
-// readHRESULT reads a signed decimal. It only informs, so that a malformed one
-// is as good as none.
+// readHRESULT reads a decimal, signed as NDES writes it or not. What cannot be
+// read is no error: that it is there says enough.
 func (c *CertRep) readHRESULT(n *node) {
+	c.HasError = true
 	text, err := n.printable()
 	if err != nil {
 		return
 	}
-	number, err := strconv.ParseInt(text, 10, 32)
-	if err != nil {
+	number, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || number < math.MinInt32 || number > math.MaxUint32 {
 		return
 	}
-	c.HasHRESULT, c.HRESULT = true, uint32(int32(number))
+	c.HasHRESULT, c.HRESULT = true, uint32(number)
 }
 
 // checkStatus refuses an answer that says two things. threat D26

@@ -357,7 +357,9 @@ func TestParseCertRepTakesWhatOnlyInforms(t *testing.T) {
 	}{
 		"negative":                 {hresult("-2147024809"), true, 0x80070057, ""},
 		"positive":                 {hresult("1"), true, 1, ""},
-		"out of range":             {hresult("2147483648"), false, 0, ""},
+		"unsigned":                 {hresult("2147944122"), true, 0x800706ba, ""},
+		"out of range":             {hresult("4294967296"), false, 0, ""},
+		"out of range below":       {hresult("-2147483649"), false, 0, ""},
 		"hexadecimal":              {hresult("0x80070057"), false, 0, ""},
 		"empty":                    {hresult(""), false, 0, ""},
 		"HRESULT as UTF8String":    {derAttribute(oidSCEPError, derUTF8("1")), false, 0, ""},
@@ -373,6 +375,9 @@ func TestParseCertRepTakesWhatOnlyInforms(t *testing.T) {
 			got, err := ParseCertRep(r.der(t))
 			if err != nil {
 				t.Fatal(err)
+			}
+			if isError := bytes.Contains(c.attribute, derOID(oidSCEPError)); got.HasError != isError {
+				t.Errorf("error attribute there: %v", got.HasError)
 			}
 			if got.HasHRESULT != c.has || got.HRESULT != c.hresult || got.ServerMessage != c.text {
 				t.Errorf("read %v %#x %q", got.HasHRESULT, got.HRESULT, got.ServerMessage)

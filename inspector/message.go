@@ -41,7 +41,7 @@ func ParseMessage(raw []byte) (*Message, error) {
 func parseMessage(raw []byte) (*Message, error) {
 	root, err := walk(raw, modeBER)
 	if err != nil {
-		return nil, err
+		return nil, &ParseError{Kind: KindMessage, Stage: StageWalk, Err: err}
 	}
 	signedData, err := contentInfo(root, oidSignedData)
 	if err != nil {

@@ -24,6 +24,10 @@ const (
 	KindKey                       // a key type or size that is never accepted: key_refused
 )
 
+// StageWalk is the ParseError.Stage of bytes that the bounded walk refuses: a
+// limit, where every other stage is a judgement.
+const StageWalk = "walk"
+
 // ParseError tells where and why bytes were not accepted. Its text is for
 // operators: it quotes no more than object identifiers and numbers.
 type ParseError struct {

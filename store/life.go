@@ -2,10 +2,13 @@ package store
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 )
@@ -23,8 +26,8 @@ const (
 
 	// What is registered and what the uses add are bounded apart, so that one
 	// that could be claimed can always be settled.
-	maxRegistered = 256 << 10
-	maxUseBytes   = 256 << 10
+	maxRegistered = 128 << 10
+	maxUseBytes   = 640 << 10 // 100 uses with the longest of everything stay below
 )
 
 // Start makes e a new registration. It refuses what could not be found or
@@ -121,8 +124,8 @@ func (e *Expectation) Claim(now time.Time, c Claim) (Use, error) {
 		return Use{}, errors.New("claim without key, identity or transactionID")
 	}
 	e.Normalise(now)
-	if e.useBytes()+len(c.UserAgent)+2*len(c.SenderNonce) > maxUseBytes || len(c.SenderNonce) > maxField {
-		return Use{}, errors.New("expectation has grown too large for another claim")
+	if len(c.SenderNonce) > maxField {
+		return Use{}, fmt.Errorf("senderNonce is longer than %d bytes", maxField)
 	}
 	if c.Generation != e.Generation {
 		return Use{}, ErrGeneration // the judgement was made on something else (threats D02, D03)
@@ -144,6 +147,8 @@ func (e *Expectation) Claim(now time.Time, c Claim) (Use, error) {
 		return Use{}, ErrKeyConflict // never more than MaxUses keys
 	case e.State != Registered:
 		return Use{}, ErrNotRegistered // uses are left, but the time is up
+	case e.useBytes() > maxUseBytes:
+		return Use{}, ErrKeyConflict // no use is left that could be kept
 	default:
 		e.Uses = append(e.Uses, Use{
 			Generation: e.Generation + 1,
@@ -161,13 +166,28 @@ func (e *Expectation) Claim(now time.Time, c Claim) (Use, error) {
 	if n := len(u.TransactionIDs); n == 0 || u.TransactionIDs[n-1] != c.TransactionID {
 		u.TransactionIDs = last(append(u.TransactionIDs, c.TransactionID), MaxForwards)
 	}
-	u.SenderNonces = last(append(u.SenderNonces, bytes.Clone(c.SenderNonce)), MaxForwards)
+	if !slices.ContainsFunc(u.SenderNonces, func(n []byte) bool { return bytes.Equal(n, c.SenderNonce) }) {
+		if len(u.SenderNonces) == MaxForwards { // NDES may answer with the first for as long as it likes
+			u.SenderNonces = slices.Delete(u.SenderNonces, 1, 2)
+		}
+		u.SenderNonces = append(u.SenderNonces, bytes.Clone(c.SenderNonce))
+	}
 	e.derive(now)
 	e.change(now, Event{
 		What: what, TransactionID: c.TransactionID, ClientIP: c.ClientIP,
 		SPKISHA256: hex.EncodeToString(c.Key),
 	})
 	return u.clone(), nil
+}
+
+// MessageID identifies the message that c claims for, for engines.
+func (c Claim) MessageID() []byte {
+	h := sha256.New()
+	for _, part := range [][]byte{[]byte(c.TransactionID), c.Key, c.SenderNonce} {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
+		h.Write(part)
+	}
+	return h.Sum(nil)
 }
 
 // useBytes estimates what the uses take when encoded.
@@ -221,7 +241,8 @@ func (e *Expectation) Settle(now time.Time, s Settlement) {
 		if u.Forwards > u.Verified {
 			u.Forwards--
 		}
-		ended = u.Forwards == 0
+		// One that was refused waits only for those that did leave.
+		ended = u.Forwards == 0 || u.Refused && u.State == Claimed && u.Verified >= u.Forwards
 	} else if u.Verified < u.Forwards {
 		u.Verified++
 	}
@@ -235,6 +256,7 @@ func (e *Expectation) Settle(now time.Time, s Settlement) {
 		case OutcomeRefused:
 			// A forward in flight or in doubt may still bring a certificate for
 			// this key, so the use goes only when every forward has been answered.
+			u.Refused = true
 			ended = u.Verified >= u.Forwards
 			locked = u.State == Pending && e.State != Revoked // the manager said no
 		}

@@ -163,3 +163,70 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func TestWhoWasRefusedIsFreeOnceNothingElseHasLeft(t *testing.T) {
+	for _, order := range [][]Outcome{{OutcomeRefused, OutcomeUnsent}, {OutcomeUnsent, OutcomeRefused}} {
+		e, u := claimed(t)
+		if _, err := e.Claim(noon, Claim{Generation: e.Generation, Key: []byte("k"), Identity: []byte("i"), TransactionID: "t"}); err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range order {
+			e.Settle(noon, Settlement{UseGeneration: u.Generation, Outcome: o})
+		}
+		if e.State != Registered || len(e.Uses) != 0 {
+			t.Errorf("%v: %s, %d uses", order, e.State, len(e.Uses))
+		}
+	}
+	// One in doubt may still have brought a certificate.
+	e, u := claimed(t)
+	if _, err := e.Claim(noon, Claim{Generation: e.Generation, Key: []byte("k"), Identity: []byte("i"), TransactionID: "t"}); err != nil {
+		t.Fatal(err)
+	}
+	e.Settle(noon, Settlement{UseGeneration: u.Generation, Outcome: OutcomeUnknown})
+	e.Settle(noon, Settlement{UseGeneration: u.Generation, Outcome: OutcomeRefused})
+	if e.State != Claimed {
+		t.Errorf("refused beside one in doubt: %s", e.State)
+	}
+}
+
+func TestRepeatedMessagesDoNotCrowdOutTheFirstNonce(t *testing.T) {
+	e := started(t)
+	claim := func(nonce string) Use {
+		u, err := e.Claim(noon, Claim{Generation: e.Generation, Key: []byte("k"), Identity: []byte("i"), TransactionID: "t", SenderNonce: []byte(nonce)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	claim("first")
+	for range 3 * MaxForwards {
+		claim("again")
+	}
+	u := claim("again")
+	if len(u.SenderNonces) != 2 {
+		t.Errorf("%d nonces of two", len(u.SenderNonces))
+	}
+	for i := range 3 * MaxForwards {
+		u = claim(strings.Repeat("n", i+1))
+	}
+	if len(u.SenderNonces) != MaxForwards || string(u.SenderNonces[0]) != "first" || string(u.SenderNonces[MaxForwards-1]) != strings.Repeat("n", 3*MaxForwards) {
+		t.Errorf("kept %d, first %q", len(u.SenderNonces), u.SenderNonces[0])
+	}
+}
+
+func TestTheLongestOfEverythingLeavesRoomForAHundredKeys(t *testing.T) {
+	e := started(t)
+	e.MaxUses = 100
+	for k := range e.MaxUses {
+		for f := range MaxForwards {
+			c := Claim{Generation: e.Generation, Key: []byte(strings.Repeat("k", 31) + string(rune('0'+k))), Identity: make([]byte, 32), TransactionID: strings.Repeat("t", 127) + string(rune('0'+f)), SenderNonce: []byte(strings.Repeat("n", 63) + string(rune('0'+f))), UserAgent: strings.Repeat("u", 4096)}
+			if _, err := e.Claim(noon, c); err != nil {
+				t.Fatalf("key %d, forward %d: %v", k, f, err)
+			}
+		}
+	}
+	e.Settle(noon, Settlement{UseGeneration: e.Uses[0].Generation, Outcome: OutcomeIssued})
+	if raw, err := e.Encode(); err != nil || len(raw) > 700<<10 {
+		t.Errorf("%d bytes, %v", len(raw), err)
+	}
+}

@@ -113,8 +113,9 @@ type Use struct {
 	Identity       []byte    `json:"identity"`   // identity digest as judged
 	TransactionIDs []string  `json:"transaction_ids"`
 	SenderNonces   [][]byte  `json:"sender_nonces"`
-	Forwards       int       `json:"forwards"` // started
-	Verified       int       `json:"verified"` // ended with a verified answer; less than Forwards: in flight or in doubt
+	Forwards       int       `json:"forwards"`          // started
+	Refused        bool      `json:"refused,omitempty"` // one of them was a definite FAILURE
+	Verified       int       `json:"verified"`          // ended with a verified answer; less than Forwards: in flight or in doubt
 	ClaimedAt      time.Time `json:"claimed_at"`
 	SettledAt      time.Time `json:"settled_at,omitzero"`
 	ClientIP       string    `json:"client_ip,omitempty"`
@@ -297,7 +298,9 @@ type Store interface {
 	//     ErrKeyConflict (no use left), ErrNotRegistered (locked, expired,
 	//     revoked).
 	// The transactionID is bound to the key in the same transaction:
-	// ErrTransactionConflict.
+	// ErrTransactionConflict. Where expectations are found by identity, the
+	// message is bound to the expectation as well, for Retention: an old message
+	// does not claim what was registered anew for its device. ErrUsed.
 	Claim(ctx context.Context, c Claim) (Expectation, Use, error)
 
 	// Settle ends one forward. Unknown generations are ignored: the expectation

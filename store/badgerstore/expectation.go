@@ -1,6 +1,7 @@
 package badgerstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -184,7 +185,7 @@ func (s *Store) Find(ctx context.Context, l store.Lookup) (store.Found, error) {
 		if err != nil {
 			return err
 		}
-		f.TransactionKey = boundKey(binding, t.now)
+		f.TransactionKey = bound(binding, t.now)
 		if id == nil {
 			if _, err := t.get(recordKey(l.Profile, decoyID)); err != nil {
 				return err
@@ -212,22 +213,32 @@ func (s *Store) Claim(ctx context.Context, c store.Claim) (store.Expectation, st
 		if u, err = e.Claim(t.now, c); err != nil {
 			return err
 		}
-		k := indexKey(kindBinding, c.Profile, c.TransactionID)
-		v, err := t.get(k)
-		if err != nil {
+		if err := t.bind(indexKey(kindBinding, c.Profile, c.TransactionID), c.Key, store.ErrTransactionConflict); err != nil {
 			return err
 		}
-		if bound := boundKey(v, t.now); bound != nil && string(bound) != string(c.Key) {
-			return store.ErrTransactionConflict
+		if len(e.IdentityHash) > 0 {
+			return t.bind(indexKey(kindMessage, c.Profile, c.MessageID()), []byte(e.ID), store.ErrUsed)
 		}
-		// Badger forgets it some time after it is over; its clock is not ours.
-		t.put(k, entry{bindingValue(t.now.Add(store.Retention), c.Key), store.Retention + 24*time.Hour})
 		return nil
 	})
 	if err != nil {
 		return store.Expectation{}, store.Use{}, err
 	}
 	return e, u, nil
+}
+
+// bind binds k for Retention, unless it is bound to something else.
+func (t *tx) bind(k, to []byte, conflict error) error {
+	v, err := t.get(k)
+	if err != nil {
+		return err
+	}
+	if held := bound(v, t.now); held != nil && !bytes.Equal(held, to) {
+		return conflict
+	}
+	// Badger forgets it some time after it is over; its clock is not ours.
+	t.put(k, entry{bindingValue(t.now.Add(store.Retention), to), store.Retention + 24*time.Hour})
+	return nil
 }
 
 // change loads one, lets f change it, and saves it unless f fails.

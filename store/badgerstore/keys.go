@@ -19,6 +19,7 @@ import (
 //	x profile externalID         id of the newest with this external id
 //	h profile externalID id      all with this external id
 //	t profile transactionID      until when, and which key (see bindingValue)
+//	r profile messageID          until when, and which expectation (see bindingValue)
 //	d time profile id            key of the expectation that the sweeper must look at then
 //	n state profile              how many, and the profile's name
 const (
@@ -28,6 +29,7 @@ const (
 	kindExternal   = 'x'
 	kindByExternal = 'h'
 	kindBinding    = 't'
+	kindMessage    = 'r'
 	kindDue        = 'd'
 	kindCount      = 'n'
 )
@@ -88,13 +90,14 @@ func nanos(t time.Time) uint64 {
 	return uint64(t.UnixNano())
 }
 
-// bindingValue says until when a transactionID belongs to a key.
-func bindingValue(until time.Time, key []byte) []byte {
-	return append(binary.BigEndian.AppendUint64(nil, nanos(until)), key...)
+// bindingValue says until when a transactionID belongs to a key, or a message to
+// an expectation.
+func bindingValue[T string | []byte](until time.Time, to T) []byte {
+	return append(binary.BigEndian.AppendUint64(nil, nanos(until)), to...)
 }
 
-// boundKey is the key in a bindingValue, nil if it is over.
-func boundKey(v []byte, now time.Time) []byte {
+// bound is what a bindingValue binds to, nil if it is over.
+func bound(v []byte, now time.Time) []byte {
 	if len(v) <= 8 || nanos(now) >= binary.BigEndian.Uint64(v) {
 		return nil
 	}

@@ -7,6 +7,7 @@
 package memstore
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -39,11 +40,12 @@ type Store struct {
 // profile holds one profile's records, encoded, so that nobody can share one.
 type profile struct {
 	records   map[string]record
-	ids       []string          // sorted: by creation
-	challenge map[string]string // hash → id
-	identity  map[string]string // hash → id
-	external  map[string]string // external id → newest id
-	tx        map[string]binding
+	ids       []string           // sorted: by creation
+	challenge map[string]string  // hash → id
+	identity  map[string]string  // hash → id
+	external  map[string]string  // external id → newest id
+	tx        map[string]binding // by transactionID, to a key
+	messages  map[string]binding // by Claim.MessageID, to an expectation
 }
 
 type record struct {
@@ -53,8 +55,14 @@ type record struct {
 }
 
 type binding struct {
-	key   []byte
+	to    []byte
 	until time.Time
+}
+
+// taken reports whether m binds k to something else.
+func taken(m map[string]binding, k string, to []byte, now time.Time) bool {
+	b, ok := m[k]
+	return ok && now.Before(b.until) && !bytes.Equal(b.to, to)
 }
 
 var _ store.Store = (*Store)(nil)
@@ -97,7 +105,7 @@ func (s *Store) profile(name string) *profile {
 	if p == nil {
 		p = &profile{
 			records: map[string]record{}, challenge: map[string]string{}, identity: map[string]string{},
-			external: map[string]string{}, tx: map[string]binding{},
+			external: map[string]string{}, tx: map[string]binding{}, messages: map[string]binding{},
 		}
 		s.profiles[name] = p
 	}
@@ -330,7 +338,7 @@ func (s *Store) Find(ctx context.Context, l store.Lookup) (store.Found, error) {
 		f.Expectation = &e
 	}
 	if b, ok := p.tx[l.TransactionID]; ok && s.now().Before(b.until) {
-		f.TransactionKey = slices.Clone(b.key)
+		f.TransactionKey = bytes.Clone(b.to)
 	}
 	return f, nil
 }
@@ -343,10 +351,17 @@ func (s *Store) Claim(ctx context.Context, c store.Claim) (store.Expectation, st
 			return err
 		}
 		p := s.profile(c.Profile)
-		if b, ok := p.tx[c.TransactionID]; ok && now.Before(b.until) && string(b.key) != string(c.Key) {
+		message, until := string(c.MessageID()), now.Add(store.Retention)
+		switch {
+		case taken(p.tx, c.TransactionID, c.Key, now):
 			return store.ErrTransactionConflict
+		case len(e.IdentityHash) == 0:
+		case taken(p.messages, message, []byte(e.ID), now):
+			return store.ErrUsed
+		default:
+			p.messages[message] = binding{[]byte(e.ID), until}
 		}
-		p.tx[c.TransactionID] = binding{slices.Clone(c.Key), now.Add(store.Retention)}
+		p.tx[c.TransactionID] = binding{bytes.Clone(c.Key), until}
 		return nil
 	})
 	if err != nil {

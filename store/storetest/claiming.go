@@ -40,7 +40,7 @@ func claims(f *fixture) {
 	// Kept per use: the last MaxForwards.
 	for i := range store.MaxForwards + 5 {
 		c := claimOf(f.get(e.ID), "dev")
-		c.TransactionID = fmt.Sprintf("tx %d", 100+i)
+		c.TransactionID, c.SenderNonce = fmt.Sprintf("tx %d", 100+i), hash(fmt.Sprint("nonce ", i))[:16]
 		if _, u2, err = f.s.Claim(f.ctx, c); err != nil {
 			f.Fatal(err)
 		}
@@ -170,6 +170,34 @@ func transactions(f *fixture) {
 	c.TransactionID = "tx dev"
 	_, _, err = f.s.Claim(f.ctx, c)
 	f.want("after the retention", err, nil)
+}
+
+// An old message does not claim what was registered anew for its device (threat D01).
+func replays(f *fixture) {
+	register := func(n int) store.Expectation {
+		e := f.New(fmt.Sprint("static ", n))
+		e.ChallengeHash, e.IdentityHash = nil, hash("ann")
+		return f.register(e)
+	}
+	first := register(1)
+	old := claimOf(first, "ann")
+	_, u, err := f.s.Claim(f.ctx, old)
+	f.want("first", err, nil)
+	f.settle(first.ID, u.Generation, store.OutcomeIssued)
+
+	second := register(2)
+	again := old
+	again.ID, again.Generation = second.ID, second.Generation
+	_, _, err = f.s.Claim(f.ctx, again)
+	f.want("the same message for the new one", err, store.ErrUsed)
+	f.equal("not claimed", f.get(second.ID), second)
+	fresh := again
+	fresh.SenderNonce = []byte("another nonce of the same key")
+	_, _, err = f.s.Claim(f.ctx, fresh)
+	f.want("a new message of the same key and transactionID", err, nil)
+	fresh.Generation = f.get(second.ID).Generation
+	_, _, err = f.s.Claim(f.ctx, fresh)
+	f.want("and its retry", err, nil)
 }
 
 func uses(f *fixture) {

@@ -45,6 +45,7 @@ func Run(t *testing.T, e Engine) {
 		{"a claim binds a key for good", claims},
 		{"a claim is refused where there is nothing to claim", claimRefused},
 		{"a transactionID belongs to one key", transactions},
+		{"a message found by identity belongs to one expectation", replays},
 		{"each key has its own use and no more keys than max_uses", uses},
 		{"one of a hundred keys wins", oneWinner},
 		{"three of a hundred keys win three uses", threeWinners},

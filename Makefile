@@ -1,0 +1,51 @@
+# `make check` is what has to pass before a change lands; .ci/run calls it.
+
+GO ?= go
+FUZZTIME ?= 5s
+PACKAGES = ./...
+
+.PHONY: build check gofmt vet staticcheck race fuzz generate-check fmt-check bench demo
+
+build:
+	$(GO) build -trimpath -o scepgate ./cmd/scepgate
+
+check: gofmt vet staticcheck generate-check fmt-check fuzz race
+
+gofmt:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
+
+vet:
+	$(GO) vet $(PACKAGES)
+	GOOS=windows $(GO) vet $(PACKAGES)
+
+staticcheck:
+	$(GO) tool staticcheck $(PACKAGES)
+
+# Nothing may differ after generating, and go.mod must be tidy.
+generate-check:
+	$(GO) mod tidy -diff
+	$(GO) generate $(PACKAGES)
+	git diff --exit-code
+
+# The example configuration is formatted as `caddy fmt` would.
+fmt-check:
+	$(GO) run ./cmd/scepgate fmt --diff Caddyfile.example
+
+# The import table and the golden configurations are tests among these.
+race:
+	$(GO) test -race -timeout 20m $(PACKAGES)
+
+# Every fuzz target for FUZZTIME each.
+fuzz:
+	@set -e; for file in $$(git grep -lE '^func Fuzz[A-Za-z]+\(' -- '*_test.go'); do \
+		for target in $$(grep -oE '^func Fuzz[A-Za-z]+' $$file | sed 's/^func //'); do \
+			echo "fuzz $$target in $$(dirname $$file)"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file); \
+		done; \
+	done
+
+bench:
+	$(GO) test -run '^$$' -bench . ./integration/bench
+
+demo:
+	$(GO) run ./integration/demo
