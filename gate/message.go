@@ -96,7 +96,8 @@ func (g *Gate) key(field string, k *rsa.PublicKey) (findings []Finding) {
 func (g *Gate) signer(m *inspector.Message, csr *inspector.CSR) (findings []Finding, selfSigned bool) {
 	s := m.Signer
 	findings = g.key("signer_key", s.PublicKey)
-	if slices.ContainsFunc(g.profile.CAs, func(ca *x509.Certificate) bool { return s.SignedBy(ca) }) {
+	// What verifies under its own key, which is no CA's (see key), no CA has signed.
+	if !s.SelfSigned && slices.ContainsFunc(g.profile.CAs, func(ca *x509.Certificate) bool { return s.SignedBy(ca) }) {
 		// threats D10, D11: a certificate of the CA makes a renewal of it, with a challenge or without.
 		return append(findings, finding(RenewalDisabled, "signer", "self-signed", "signed by the CA")), false
 	}

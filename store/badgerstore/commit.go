@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/dgraph-io/badger/v4"
@@ -64,6 +65,9 @@ func (s *Store) commitLoop() {
 		case w := <-s.writes:
 			group = append(group, w)
 		}
+		// Whoever else is about to write goes first, if they are running: on one
+		// core the writer would otherwise be woken by each, and sync for each.
+		runtime.Gosched()
 		for more := true; more && len(group) < maxGroup; {
 			select {
 			case w := <-s.writes:
@@ -99,7 +103,7 @@ func (b *batch) run(w *write) {
 		w.done <- err
 		return
 	}
-	t := &tx{base: b.txn, now: b.s.now()}
+	t := &tx{base: b.txn, recent: &b.s.recent, now: b.s.now()}
 	if err := guard(func() error { return w.f(t) }); err != nil {
 		w.done <- err
 		return

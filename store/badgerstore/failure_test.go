@@ -217,7 +217,7 @@ func TestWhatIsTooLargeIsRefusedAlone(t *testing.T) {
 	for i := range n {
 		wg.Go(func() {
 			e := storetest.Example(i, "wifi", fmt.Sprint(i), time.Now())
-			e.Request, _ = json.Marshal(map[string]string{"subject": strings.Repeat("x", 200<<10)})
+			e.Request, _ = json.Marshal(map[string]string{"subject": strings.Repeat("x", 100<<10)})
 			if _, err := s.Register(ctx, e); err != nil {
 				t.Error(err)
 			}
@@ -249,7 +249,7 @@ func TestSweepingLargeRecordsTakesSeveralTransactions(t *testing.T) {
 	const n = 16
 	for i := range n {
 		e := storetest.Example(i, "wifi", fmt.Sprint(i), clock.Now())
-		e.Request, _ = json.Marshal(map[string]string{"subject": strings.Repeat("x", 200<<10)})
+		e.Request, _ = json.Marshal(map[string]string{"subject": strings.Repeat("x", 100<<10)})
 		if _, err := s.Register(ctx, e); err != nil {
 			t.Fatal(err)
 		}

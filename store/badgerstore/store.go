@@ -67,6 +67,8 @@ type Store struct {
 	log   *slog.Logger
 	space atomic.Pointer[space]
 
+	recent recent
+
 	// use is held for reading by every call, and for writing by Close: Badger
 	// must not be asked anything after it was closed.
 	use    sync.RWMutex
@@ -259,7 +261,7 @@ func (s *Store) view(ctx context.Context, f func(*tx) error) (err error) {
 	}
 	defer leave()
 	return s.db.View(func(b *badger.Txn) error {
-		return guard(func() error { return f(&tx{base: b, now: s.now()}) })
+		return guard(func() error { return f(&tx{base: b, recent: &s.recent, now: s.now()}) })
 	})
 }
 

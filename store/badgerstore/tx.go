@@ -15,6 +15,7 @@ import (
 // own writes on top. They reach the transaction only if the method succeeds.
 type tx struct {
 	base   *badger.Txn
+	recent *recent
 	now    time.Time // one reading for the whole method
 	staged map[string]entry
 	deltas map[store.CountKey]int
@@ -83,9 +84,12 @@ func (t *tx) load(key []byte) (store.Expectation, prior, error) {
 	if raw == nil {
 		return store.Expectation{}, prior{}, store.ErrNotFound
 	}
-	e, err := store.Decode(raw)
-	if err != nil {
-		return store.Expectation{}, prior{}, err
+	e, ok := t.recent.get(key, raw)
+	if !ok {
+		if e, err = store.Decode(raw); err != nil {
+			return store.Expectation{}, prior{}, err
+		}
+		t.recent.put(key, raw, &e)
 	}
 	p := prior{exists: true, state: e.State, due: dueKey(&e)}
 	e.Normalise(t.now)
@@ -99,6 +103,9 @@ func (t *tx) save(e *store.Expectation, p prior) error {
 	}
 	key := recordKey(e.Profile, e.ID)
 	t.set(key, raw)
+	if p.exists {
+		t.recent.put(key, raw, e)
+	}
 	due := dueKey(e)
 	if p.due != nil && string(p.due) != string(due) {
 		t.delete(p.due)
