@@ -17,14 +17,14 @@ const module = "github.com/scepgate/scepgate"
 // whatever path. A prefix ending in "/" allows everything below it; the
 // standard library is always allowed.
 var allowed = map[string][]string{
-	"inspector":         {module + "/inspector", "github.com/smallstep/pkcs7", "golang.org/x/crypto/"},
-	"store":             {module + "/store"},
+	"inspector":         {"golang.org/x/crypto/"},
+	"store":             {},
 	"store/storetest":   {module + "/store", "github.com/google/go-cmp/"},
 	"store/memstore":    {module + "/store"},
-	"store/badgerstore": {module + "/store", "github.com/dgraph-io/", "*third-party"},
-	"plugins":           {module + "/plugins"},
-	"gate":              {module + "/gate", module + "/inspector", module + "/store", module + "/plugins", "github.com/smallstep/pkcs7", "golang.org/x/crypto/"},
-	"integration/ndes":  {module + "/integration/ndes", module + "/inspector", "github.com/smallstep/pkcs7", "golang.org/x/crypto/"},
+	"store/badgerstore": {module + "/store", "*third-party"},
+	"plugins":           {},
+	"gate":              {module + "/inspector", module + "/store", module + "/plugins", "golang.org/x/crypto/", "golang.org/x/text/"},
+	"integration/ndes":  {module + "/inspector", "github.com/smallstep/pkcs7/", "golang.org/x/crypto/"},
 }
 
 // forbidden is what no room but caddymodule, root, cmd and integration may reach.
@@ -38,7 +38,7 @@ func TestEveryRoomImportsOnlyWhatItMay(t *testing.T) {
 				t.Fatalf("go list ./%s: %v", room, err)
 			}
 			for dep := range strings.FieldsSeq(string(out)) {
-				if !permitted(dep, may) {
+				if dep != module+"/"+room && !permitted(dep, may) {
 					t.Errorf("%s reaches %s, which the table in architecture does not allow", room, dep)
 				}
 			}
@@ -51,7 +51,7 @@ func permitted(dep string, may []string) bool {
 		return false
 	}
 	for _, m := range may {
-		if dep == m || strings.HasSuffix(m, "/") && strings.HasPrefix(dep, m) || m == "*third-party" && !strings.HasPrefix(dep, module) {
+		if dep == strings.TrimSuffix(m, "/") || strings.HasSuffix(m, "/") && strings.HasPrefix(dep, m) || m == "*third-party" && !strings.HasPrefix(dep, module) {
 			return true
 		}
 	}

@@ -382,6 +382,12 @@ func (h *API) loadFiles(c *call) *problem {
 
 // readBody reads a whole body of at most limit bytes. Nothing is cut short.
 func (c *call) readBody(limit int64, timeout time.Duration, mediaTypes ...string) ([]byte, *problem) {
+	if len(c.r.Header.Values("Authorization")) > 0 {
+		// curl says this unless told otherwise. From a browser it would need no
+		// permission to be sent across sites, with the user's certificate; but a
+		// browser does not add the bearer token.
+		mediaTypes = append(mediaTypes, "application/x-www-form-urlencoded")
+	}
 	if p := checkMediaType(c.r.Header, mediaTypes); p != nil {
 		return nil, p
 	}

@@ -15,12 +15,6 @@ const realm = `Bearer realm="scepgate"`
 // certificate that Caddy verified. An Authorization header decides alone: a
 // wrong token is not made good by a certificate.
 func (h *API) authenticate(c *call) (*client, *problem) {
-	source := failureSource(clientIP(c.r))
-	if wait := h.failures.wait(source); wait > 0 {
-		p := newProblem(http.StatusTooManyRequests, "too_many_failures", "too many failed attempts from this address")
-		p.retryAfter = wait
-		return nil, p
-	}
 	known := h.clients.set.Load()
 	authorization := c.r.Header.Values("Authorization")
 	var found *client
@@ -40,6 +34,14 @@ func (h *API) authenticate(c *call) (*client, *problem) {
 	}
 	if found != nil {
 		return found, nil
+	}
+	// Whoever is known is not locked out by what others try from his address;
+	// what they could guess is too long to guess.
+	source := failureSource(clientIP(c.r))
+	if wait := h.failures.wait(source); wait > 0 {
+		p := newProblem(http.StatusTooManyRequests, "too_many_failures", "too many failed attempts from this address")
+		p.retryAfter = wait
+		return nil, p
 	}
 	h.failures.fail(source)
 	h.log.Warn("api caller not known",

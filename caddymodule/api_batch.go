@@ -80,7 +80,7 @@ func (h *API) batch(c *call) *problem {
 	default:
 		return busy()
 	}
-	body, p := c.readBody(maxBatchBytes, batchReadTimeout, "application/x-ndjson", "application/jsonl", "application/json")
+	body, p := c.readBody(maxBatchBytes, batchReadTimeout, "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json")
 	if p != nil {
 		return p
 	}
@@ -355,6 +355,10 @@ func (b *batchRun) tryLine(ctx context.Context, s store.Store, line *batchLine) 
 	if line.prepared.Challenge != "" {
 		shown.ChallengeFingerprint = nil
 	}
-	line.succeed(http.StatusOK, shown)
+	would := http.StatusCreated
+	if live != nil {
+		would = http.StatusOK
+	}
+	line.succeed(would, shown)
 	return nil
 }

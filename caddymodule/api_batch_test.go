@@ -145,7 +145,7 @@ func TestADryRunWritesNothing(t *testing.T) {
 		`{}`,
 	}, "\n")
 	lines := wantLines(t, b.do("POST", batchPath+"?dry_run=true", body),
-		"1 200", "2 409 external_id_in_use", "3 409 external_id_in_use", "4 409 challenge_in_use", "5 200", "6 409 challenge_in_use", "7 422 invalid_expectation")
+		"1 201", "2 409 external_id_in_use", "3 409 external_id_in_use", "4 409 challenge_in_use", "5 201", "6 409 challenge_in_use", "7 422 invalid_expectation")
 	if e := lines[0]["expectation"].(map[string]any); e["id"] != "" || e["challenge"] != nil || e["challenge_fingerprint"] != nil {
 		t.Errorf("shows what is not there: %v", e)
 	}

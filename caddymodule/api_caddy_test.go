@@ -59,7 +59,7 @@ func TestAnAPIInCaddyFollowsItsClientsFile(t *testing.T) {
 	s := newSite(t) // before ownCaddy: its folder must outlive the store
 	ownCaddy(t)
 	address, file := freeAddress(t), s.path("clients.json")
-	first, second := strings.Repeat("a", minToken), strings.Repeat("b", minToken)
+	first, second := strings.Repeat("a", 32), strings.Repeat("b", 32)
 	writeClients(t, file, "["+fmt.Sprintf(validClient, hashOf(first))+"]", 0o600)
 	app := load(t, s.apiConfig(t, address, map[string]any{"clients": file}, map[string]any{"clients": file}))
 

@@ -14,9 +14,8 @@ const (
 	failureSources = 10_000          // sources remembered; the least recent goes first
 )
 
-// failureLimiter is a token bucket per source of failed authentications. A
-// source that has used its failures up is refused before its credential is
-// looked at, so that guessing gains nothing (contract §4.2).
+// failureLimiter is a token bucket per source of failed authentications
+// (contract §4.2): it bounds what failures cost in log and attention.
 type failureLimiter struct {
 	now func() time.Time
 

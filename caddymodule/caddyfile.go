@@ -1,8 +1,11 @@
 package caddymodule
 
 import (
+	"bytes"
+	"encoding/json"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -137,7 +140,28 @@ func (a *App) unmarshalProfile(d *caddyfile.Dispenser) error {
 	}
 	p := new(Profile)
 	a.Profiles[name] = p
-	return p.UnmarshalCaddyfile(d)
+	if err := p.UnmarshalCaddyfile(d); err != nil {
+		return err
+	}
+	if err := p.check(); err != nil {
+		return d.Errf("profile %s: %v", name, err) // at the end of its block
+	}
+	return nil
+}
+
+// check finds what Provision would refuse in what is written, without any file,
+// so that the error has a line. A profile with placeholders is Provision's alone.
+func (p *Profile) check() error {
+	raw, err := json.Marshal(p)
+	if err != nil || bytes.Contains(raw, []byte("{env.")) || bytes.Contains(raw, []byte("{file.")) {
+		return err
+	}
+	written := new(Profile)
+	if err := json.Unmarshal(raw, written); err != nil {
+		return err
+	}
+	_, err = written.normalize(func(string, *string) error { return nil }, time.Now())
+	return err
 }
 
 // UnmarshalCaddyfile sets up the profile from the block that the dispenser

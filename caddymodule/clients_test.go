@@ -57,7 +57,7 @@ func TestClientsFilesThatAreRefused(t *testing.T) {
 }
 
 func TestTwoTokensAreOneClientAndTheEndIsTheEnd(t *testing.T) {
-	first, second := strings.Repeat("a", minToken), strings.Repeat("b", minToken)
+	first, second := strings.Repeat("a", 32), strings.Repeat("b", 32)
 	set, err := parseClients([]byte(`[{"name":"jamf","token_sha256":["`+hashOf(first)+`","`+hashOf(second)+`"],"certificate_spki_sha256":null,
 		"profiles":["wifi"],"scopes":["register"],"sees":null,"not_after":"2026-06-01T02:00:00+02:00","constraints":null}]`), onlyWifi)
 	if err != nil {
@@ -72,12 +72,14 @@ func TestTwoTokensAreOneClientAndTheEndIsTheEnd(t *testing.T) {
 			t.Error("taken after its end")
 		}
 	}
-	short := strings.Repeat("a", minToken-1)
-	if set, err = parseClients([]byte("["+fmt.Sprintf(validClient, hashOf(short))+"]"), onlyWifi); err != nil {
-		t.Fatal(err)
-	}
-	if set.byToken(short, end) != nil || set.byToken("", end) != nil {
-		t.Error("a token that is too short is taken")
+	long := strings.Repeat("a", maxToken+1)
+	for _, token := range []string{"", long} {
+		if set, err = parseClients([]byte("["+fmt.Sprintf(validClient, hashOf(token))+"]"), onlyWifi); err != nil {
+			t.Fatal(err)
+		}
+		if set.byToken(token, end.Add(-time.Second)) != nil {
+			t.Errorf("a token of %d characters is taken", len(token))
+		}
 	}
 }
 

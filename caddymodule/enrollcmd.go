@@ -39,12 +39,13 @@ func init() {
 const (
 	enrollShort = "Enrolls once by SCEP, as a device would"
 	enrollLong  = `
-Makes a key, asks a SCEP server for a certificate and writes both. It is a test
-client: it shows that a gateway, NDES and an expectation fit together.
+Makes a key and asks a SCEP server for a certificate. It is a test client: it
+shows that a gateway, NDES and an expectation fit together. Without --cert the
+certificate goes to standard output; without --key the key is not kept.
 
-Exit status: 0 a certificate was written, 1 anything else.
+Exit status: 0 a certificate was issued, 1 anything else.
 `
-	enrollUsage = "enroll --url <url> --subject <dn> --challenge-file <file> --key <file> --cert <file>"
+	enrollUsage = "enroll --url <url> --subject <dn> --challenge-file <file> [--key <file>] [--cert <file>]"
 )
 
 // Bounds of what a server may answer, and of how long all of it may take.
@@ -69,7 +70,6 @@ type enrollment struct {
 	oaep                        bool
 	bits                        int
 	keyFile, certFile           string
-	renewal                     string
 	client                      *http.Client
 }
 
@@ -91,7 +91,6 @@ func enrollFlags(cmd *cobra.Command) {
 	f.IntVar(&e.bits, "bits", 2048, "size of the RSA key")
 	f.StringVar(&e.keyFile, "key", "", "where the private key is written (PEM, 0600; must not exist)")
 	f.StringVar(&e.certFile, "cert", "", "where the certificate is written (PEM)")
-	f.StringVar(&e.renewal, "renewal", "no", "must be no: a first enrollment")
 	cmd.Args = cobra.NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cmd.SilenceUsage = true
@@ -133,28 +132,32 @@ func (e *enrollment) run(ctx context.Context, in io.Reader, out io.Writer) error
 	if err != nil {
 		return err
 	}
-	if err := writeKey(e.keyFile, key); err != nil {
+	if e.keyFile != "" {
+		if err := writeKey(e.keyFile, key); err != nil {
+			return err
+		}
+	}
+	encoded := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
+	if e.certFile == "" {
+		_, err = out.Write(encoded)
 		return err
 	}
-	if err := os.WriteFile(e.certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}), 0o644); err != nil {
+	if err := os.WriteFile(e.certFile, encoded, 0o644); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "issued %s to %s by %s until %s%s\n%s\n%s\n",
+	_, err = fmt.Fprintf(out, "issued %s to %s by %s until %s%s\n",
 		certificate.SerialNumber.Text(16), printable(certificate.Subject.String(), maxErrorText),
-		printable(certificate.Issuer.String(), maxErrorText), certificate.NotAfter.UTC().Format(time.RFC3339), text, e.keyFile, e.certFile)
+		printable(certificate.Issuer.String(), maxErrorText), certificate.NotAfter.UTC().Format(time.RFC3339), text)
 	return err
 }
 
 func (e *enrollment) check() error {
 	for _, required := range [][2]string{
-		{"url", e.url}, {"subject", e.subject}, {"challenge-file", e.challengeFile}, {"key", e.keyFile}, {"cert", e.certFile},
+		{"url", e.url}, {"subject", e.subject}, {"challenge-file", e.challengeFile},
 	} {
 		if required[1] == "" {
 			return fmt.Errorf("--%s is required", required[0])
 		}
-	}
-	if e.renewal != "no" {
-		return errors.New("--renewal: only no is available in this version")
 	}
 	if e.bits < 1024 || e.bits > 8192 {
 		return errors.New("--bits: must be from 1024 to 8192")
@@ -163,7 +166,7 @@ func (e *enrollment) check() error {
 	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "http" && u.Scheme != "https" {
 		return errors.New("--url: must be an http or https URL without a query")
 	}
-	if _, err := os.Stat(e.keyFile); err == nil {
+	if _, err := os.Stat(e.keyFile); e.keyFile != "" && err == nil {
 		return fmt.Errorf("--key: %s exists", e.keyFile)
 	}
 	if e.client == nil {

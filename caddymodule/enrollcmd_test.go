@@ -55,6 +55,9 @@ func TestEnrollGetsACertificateThroughTheGateway(t *testing.T) {
 				_, reason := w.lastReason()
 				t.Fatalf("%v (%s)", err, reason)
 			}
+			if !strings.HasPrefix(out, "issued ") {
+				t.Errorf("said %q", out)
+			}
 			if _, err := tls.LoadX509KeyPair(file("cert.pem"), file("key.pem")); err != nil {
 				t.Error(err)
 			}
@@ -77,6 +80,19 @@ func TestEnrollGetsACertificateThroughTheGateway(t *testing.T) {
 	}
 }
 
+func TestEnrollWithoutFilesPrintsTheCertificate(t *testing.T) {
+	w := newWorld(t)
+	w.register()
+	challenge := filepath.Join(t.TempDir(), "challenge")
+	if err := os.WriteFile(challenge, []byte(canaryChallenge), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := runEnroll(t, "--url", w.server().URL+scepPath, "--subject", "CN=device,O=Example Corp", "--challenge-file", challenge)
+	if err != nil || !strings.HasPrefix(out, "-----BEGIN CERTIFICATE-----") {
+		t.Errorf("%v: %q", err, out)
+	}
+}
+
 func TestEnrollRefusesWhatItCannotDo(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "f")
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
@@ -85,8 +101,8 @@ func TestEnrollRefusesWhatItCannotDo(t *testing.T) {
 	good := map[string]string{"url": "http://127.0.0.1:1/", "subject": "CN=x", "challenge-file": file, "key": file + ".key", "cert": file + ".crt"}
 	for name, change := range map[string][2]string{
 		"no url": {"url", ""}, "a url with a query": {"url", "http://x/?a=b"}, "another scheme": {"url", "ftp://x/"}, "no subject": {"subject", ""},
-		"a bad subject": {"subject", "CN"}, "renewal": {"renewal", "yes"}, "an existing key": {"key", file}, "tiny key": {"bits", "512"},
-		"no such challenge": {"challenge-file", file + ".missing"}, "no cert": {"cert", ""},
+		"a bad subject": {"subject", "CN"}, "an existing key": {"key", file}, "tiny key": {"bits", "512"},
+		"no such challenge": {"challenge-file", file + ".missing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var args []string

@@ -63,7 +63,8 @@ func TestTheExampleIsFormatted(t *testing.T) {
 	}
 }
 
-func TestTheExampleAdaptsWithoutAnyVariable(t *testing.T) {
+func TestTheExampleAdaptsOnceNDESIsNamed(t *testing.T) {
+	t.Setenv("NDES_UPSTREAM", "127.0.0.1:9")
 	config, err := adaptExample(t)
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +97,7 @@ func TestTheExampleDoesNotLoadWithAnEmptyVariable(t *testing.T) {
 		"SCEPGATE_RA_KEY":  "key: has no value, at Caddyfile.example:",
 		"SCEPGATE_CA_CERT": "ca_certificate: has no value, at Caddyfile.example:",
 		"SCEPGATE_CLIENTS": "clients",
-		"NDES_UPSTREAM":    "profile wifi: ra ndes1 upstream",
+		"NDES_UPSTREAM":    "upstream: has no value, at Caddyfile.example:",
 	} {
 		s.setExample(t)
 		t.Setenv(name, "")

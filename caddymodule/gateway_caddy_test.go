@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ func TestTheHandlerRunsInCaddyAndOverReloads(t *testing.T) {
 	admin off
 	persist_config off
 	auto_https off
+	default_bind 127.0.0.1
 	storage file_system %s
 	storage_clean_interval off
 	scep {
@@ -84,6 +86,10 @@ http://%s {
 		for path, want := range map[string]int{
 			"/healthz": 200, "/": 404, "/certsrv/mscep_admin/": 404, "/certsrv/mscep/?operation=x": 400,
 			"/certsrv/mscep/mscep.dll?operation=GetCACaps": 502, // nobody listens there
+			// The longest message by GET reaches the handler, and so does what is too long for it.
+			scepPath + "?operation=PKIOperation&message=" + strings.Repeat("A", 64<<10):  400,
+			scepPath + "?operation=PKIOperation&message=" + strings.Repeat("A", 95<<10):  413,
+			scepPath + "?operation=PKIOperation&message=" + strings.Repeat("A", 100<<10): 414,
 		} {
 			if got := status(path); got != want {
 				t.Errorf("%s: %d, want %d", path, got, want)

@@ -49,9 +49,10 @@ type profile struct {
 }
 
 type record struct {
-	data  []byte
-	state store.State
-	due   time.Time // zero: nothing for the sweeper
+	data       []byte
+	externalID string
+	state      store.State
+	due        time.Time // zero: nothing for the sweeper
 }
 
 type binding struct {
@@ -140,7 +141,7 @@ func (s *Store) save(e *store.Expectation) error {
 		i, _ := slices.BinarySearch(p.ids, e.ID)
 		p.ids = slices.Insert(p.ids, i, e.ID)
 	}
-	r := record{data: data, state: e.State}
+	r := record{data: data, externalID: e.ExternalID, state: e.State}
 	if due, ok := e.Due(); ok {
 		r.due = due
 	}
@@ -454,6 +455,9 @@ func (s *Store) List(ctx context.Context, q store.Query) (store.Page, error) {
 			break
 		}
 		i--
+		if q.ExternalID != "" && p.records[p.ids[i]].externalID != q.ExternalID {
+			continue // not worth decoding
+		}
 		e, err := s.load(q.Profile, p.ids[i])
 		if err != nil {
 			return store.Page{}, fmt.Errorf("list: %w", err)
@@ -475,10 +479,8 @@ func (s *Store) Sweep(ctx context.Context, max int) (int, error) {
 	defer end()
 	now, n := s.now(), 0
 	for _, p := range s.profiles {
-		for tx, b := range p.tx {
-			if !now.Before(b.until) {
-				delete(p.tx, tx)
-			}
+		for _, m := range []map[string]binding{p.tx, p.messages} {
+			maps.DeleteFunc(m, func(_ string, b binding) bool { return !now.Before(b.until) })
 		}
 		for id, r := range p.records {
 			if n >= max {
