@@ -22,6 +22,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/scepgate/scepgate/gate"
 	"github.com/scepgate/scepgate/inspector"
 )
 
@@ -108,7 +109,7 @@ func (e *enrollment) run(ctx context.Context, in io.Reader, out io.Writer) error
 	if err != nil {
 		return err
 	}
-	subject, err := parseSubject(e.subject)
+	subject, err := gate.ParseSubject(e.subject)
 	if err != nil {
 		return fmt.Errorf("--subject: %w", err)
 	}

@@ -13,9 +13,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/google/go-cmp/cmp"
-
-	"github.com/scepgate/scepgate/inspector"
 )
 
 // server puts the world behind a listener.
@@ -116,43 +113,4 @@ func TestEnrollRefusesWhatItCannotDo(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestSubjectsAreReadAsRFC4514(t *testing.T) {
-	a := func(typ, value string) inspector.AttributeTypeAndValue {
-		return inspector.AttributeTypeAndValue{Type: typ, Value: value}
-	}
-	for text, want := range map[string][]inspector.RDN{
-		"CN=x,O=Example Corp":       {{a("2.5.4.10", "Example Corp")}, {a("2.5.4.3", "x")}},
-		`cn= a\,b\2C\20 , OU=y+L=z`: {{a("2.5.4.11", "y"), a("2.5.4.7", "z")}, {a("2.5.4.3", "a,b, ")}},
-		"1.2.3=v=w":                 {{a("1.2.3", "v=w")}},
-	} {
-		got, err := parseSubject(text)
-		if err != nil {
-			t.Errorf("%q: %v", text, err)
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%q: %s", text, diff)
-		}
-	}
-	for _, text := range []string{"", "CN", "CN=", "CN=x,", "XX=y", "CN=#0401", `CN=x\`, "=x", "CN=x++O=y", "1.=x"} {
-		if got, err := parseSubject(text); err == nil {
-			t.Errorf("%q: %v", text, got)
-		}
-	}
-}
-
-func FuzzParseSubject(f *testing.F) {
-	f.Add(`CN=a\,b\2C+OU= x ,O=y`)
-	f.Fuzz(func(t *testing.T, text string) {
-		subject, err := parseSubject(text)
-		if err != nil && subject != nil {
-			t.Error("a result beside an error")
-		}
-		for _, rdn := range subject {
-			if len(rdn) == 0 {
-				t.Error("an empty RDN")
-			}
-		}
-	})
 }

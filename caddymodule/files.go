@@ -440,7 +440,7 @@ func readBounded(option, path string) ([]byte, os.FileMode, error) {
 func (m *material) compile(name string, p *Profile, h *gate.Hasher, constraints func(owner string) (*gate.Constraints, bool), now func() time.Time) (*profileFiles, error) {
 	oids := make([]string, 0, len(p.Defaults.ExtKeyUsage))
 	for _, usage := range p.Defaults.ExtKeyUsage {
-		oid, err := extKeyUsageOID(usage)
+		oid, err := gate.ExtKeyUsageOID(usage)
 		if err != nil {
 			return nil, err
 		}

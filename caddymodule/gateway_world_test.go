@@ -433,7 +433,7 @@ type certRep struct {
 	content          []byte
 	signer           *x509.Certificate
 	key              *rsa.PrivateKey
-	hresult, text    string
+	hresult          string
 }
 
 func (c certRep) sign() []byte {

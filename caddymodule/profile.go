@@ -192,30 +192,6 @@ var (
 // A name stands in URLs, logs and metrics.
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
-// extKeyUsages are the names by which extended key usages may be written.
-var extKeyUsages = map[string]string{
-	"serverAuth":      "1.3.6.1.5.5.7.3.1",
-	"clientAuth":      "1.3.6.1.5.5.7.3.2",
-	"emailProtection": "1.3.6.1.5.5.7.3.4",
-	"ipsecEndSystem":  "1.3.6.1.5.5.7.3.5",
-	"ipsecTunnel":     "1.3.6.1.5.5.7.3.6",
-	"ipsecUser":       "1.3.6.1.5.5.7.3.7",
-	"timeStamping":    "1.3.6.1.5.5.7.3.8",
-	"ipsecIKE":        "1.3.6.1.5.5.7.3.17",
-	"smartcardLogon":  "1.3.6.1.4.1.311.20.2.2",
-}
-
-// neverExtKeyUsages turn a certificate into a tool against others; no
-// expectation may have them (contract §4.1).
-var neverExtKeyUsages = map[string]string{
-	"codeSigning":            "1.3.6.1.5.5.7.3.3",
-	"OCSPSigning":            "1.3.6.1.5.5.7.3.9",
-	"anyExtendedKeyUsage":    "2.5.29.37.0",
-	"certificateRequest":     "1.3.6.1.4.1.311.20.2.1",
-	"keyPurposeKdc":          "1.3.6.1.5.2.3.5",
-	"anyApplicationPolicies": "1.3.6.1.4.1.311.10.12.1",
-}
-
 // normalize fills in the defaults, expands placeholders and checks everything
 // that needs no file. expand refuses what has no value.
 func (p *Profile) normalize(expand func(option string, value *string) error, now time.Time) (warnings []string, err error) {
@@ -393,14 +369,6 @@ func checkWords(option string, words, known, never []string) error {
 	return nil
 }
 
-// Key usage bits by what they do to NDES's choice of a template.
-var (
-	signatureBits  = []string{"digitalSignature", "nonRepudiation"}
-	encryptionBits = []string{"keyEncipherment", "dataEncipherment"}
-	otherBits      = []string{"keyAgreement", "encipherOnly", "decipherOnly"}
-	caBits         = []string{"keyCertSign", "cRLSign"}
-)
-
 func (p *Profile) normalizeDefaults() error {
 	if p.Defaults == nil {
 		p.Defaults = new(Defaults)
@@ -409,10 +377,10 @@ func (p *Profile) normalizeDefaults() error {
 	if len(d.KeyUsage) == 0 {
 		d.KeyUsage = []string{"digitalSignature", "keyEncipherment"}
 	}
-	if err := checkWords("defaults key_usage", d.KeyUsage, slices.Concat(signatureBits, encryptionBits, otherBits), caBits); err != nil {
-		return err
+	if err := gate.CheckKeyUsage(d.KeyUsage); err != nil {
+		return fmt.Errorf("defaults key_usage: %w", err)
 	}
-	if templateKind(d.KeyUsage) == "" {
+	if gate.TemplateKind(d.KeyUsage) == "" {
 		return errors.New("defaults key_usage: NDES selects no template by it; needs digitalSignature (and nonRepudiation), keyEncipherment (and dataEncipherment), or both")
 	}
 	if len(d.ExtKeyUsage) == 0 {
@@ -420,7 +388,7 @@ func (p *Profile) normalizeDefaults() error {
 	}
 	oids := make([]string, 0, len(d.ExtKeyUsage))
 	for _, usage := range d.ExtKeyUsage {
-		oid, err := extKeyUsageOID(usage)
+		oid, err := gate.ExtKeyUsageOID(usage)
 		if err != nil {
 			return fmt.Errorf("defaults ext_key_usage: %w", err)
 		}
@@ -430,52 +398,6 @@ func (p *Profile) normalizeDefaults() error {
 		oids = append(oids, oid)
 	}
 	return nil
-}
-
-// extKeyUsageOID gives the dotted object identifier of a name, or of itself.
-func extKeyUsageOID(usage string) (string, error) {
-	for name, oid := range neverExtKeyUsages {
-		if usage == name || usage == oid {
-			return "", fmt.Errorf("%s is never accepted", usage)
-		}
-	}
-	if oid, ok := extKeyUsages[usage]; ok {
-		return oid, nil
-	}
-	if !isOID(usage) {
-		return "", fmt.Errorf("unknown extended key usage %q", usage)
-	}
-	return usage, nil
-}
-
-// templateKind says which template NDES picks for a key usage; "" if none can
-// be told (contract §4.1).
-func templateKind(keyUsage []string) string {
-	var signature, encryption bool
-	for _, bit := range keyUsage {
-		switch {
-		case bit == "digitalSignature":
-			signature = true
-		case bit == "keyEncipherment":
-			encryption = true
-		case slices.Contains(signatureBits, bit), slices.Contains(encryptionBits, bit):
-		default:
-			return ""
-		}
-	}
-	// nonRepudiation and dataEncipherment do not stand alone.
-	if slices.Contains(keyUsage, "nonRepudiation") && !signature || slices.Contains(keyUsage, "dataEncipherment") && !encryption {
-		return ""
-	}
-	switch {
-	case signature && encryption:
-		return "general_purpose"
-	case signature:
-		return "signature"
-	case encryption:
-		return "encryption"
-	}
-	return ""
 }
 
 func (p *Profile) normalizeTemplates(expand func(string, *string) error) error {
@@ -502,14 +424,14 @@ func (p *Profile) normalizeTemplates(expand func(string, *string) error) error {
 		if err := expand(option+"oid", &t.OID); err != nil {
 			return err
 		}
-		if !isOID(t.OID) {
+		if !gate.IsOID(t.OID) {
 			return fmt.Errorf("%soid: %q is not an object identifier", option, t.OID)
 		}
 	}
 	if configured == 0 {
 		return errors.New("templates: none is configured")
 	}
-	if kind := templateKind(p.Defaults.KeyUsage); kinds[kind] == nil {
+	if kind := gate.TemplateKind(p.Defaults.KeyUsage); kinds[kind] == nil {
 		return fmt.Errorf("templates: the key usage of defaults selects the %s template, which is not configured", kind)
 	}
 	return nil
@@ -616,23 +538,4 @@ func expandPlaceholder(option string, value *string) error {
 	}
 	*value = expanded
 	return nil
-}
-
-// isOID reports whether s is a dotted object identifier (X.660): at least two
-// arcs, the first 0 to 2, the second below 40 under 0 and 1, no leading zeros.
-func isOID(s string) bool {
-	arcs := strings.Split(s, ".")
-	if len(s) > 128 || len(arcs) < 2 {
-		return false
-	}
-	for i, arc := range arcs {
-		n, err := strconv.ParseUint(arc, 10, 32)
-		if err != nil || strconv.FormatUint(n, 10) != arc {
-			return false
-		}
-		if i == 0 && n > 2 || i == 1 && arcs[0] != "2" && n >= 40 {
-			return false
-		}
-	}
-	return true
 }

@@ -113,7 +113,7 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 			func(p *Profile) { p.Templates = &Templates{Signature: &Template{Name: "a"}} }, "general_purpose template, which is not configured",
 		},
 		"an unknown key usage":             {func(p *Profile) { p.Defaults = &Defaults{KeyUsage: []string{"sign"}} }, "defaults key_usage"},
-		"keyCertSign":                      {func(p *Profile) { p.Defaults = &Defaults{KeyUsage: []string{"digitalSignature", "keyCertSign"}} }, "keyCertSign is never accepted"},
+		"keyCertSign":                      {func(p *Profile) { p.Defaults = &Defaults{KeyUsage: []string{"digitalSignature", "keyCertSign"}} }, "defaults key_usage: NDES selects no template by it"},
 		"a key usage that selects nothing": {func(p *Profile) { p.Defaults = &Defaults{KeyUsage: []string{"keyAgreement"}} }, "selects no template"},
 		"nonRepudiation alone":             {func(p *Profile) { p.Defaults = &Defaults{KeyUsage: []string{"nonRepudiation", "keyEncipherment"}} }, "selects no template"},
 		"an unknown extended key usage":    {func(p *Profile) { p.Defaults = &Defaults{ExtKeyUsage: []string{"wifi"}} }, "defaults ext_key_usage"},
@@ -201,40 +201,5 @@ func TestAGatewayOwnedChallengeIsWarnedAbout(t *testing.T) {
 	warnings, err := p.normalize(expandPlaceholder, configTime)
 	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "EnforcePassword=0") {
 		t.Errorf("%q, %v", warnings, err)
-	}
-}
-
-func TestKeyUsageSelectsATemplate(t *testing.T) {
-	for usage, want := range map[string]string{
-		"":                                  "",
-		"digitalSignature":                  "signature",
-		"digitalSignature nonRepudiation":   "signature",
-		"nonRepudiation":                    "",
-		"keyEncipherment":                   "encryption",
-		"keyEncipherment dataEncipherment":  "encryption",
-		"dataEncipherment":                  "",
-		"digitalSignature keyEncipherment":  "general_purpose",
-		"digitalSignature dataEncipherment": "",
-		"digitalSignature keyAgreement":     "",
-		"keyEncipherment keyCertSign":       "",
-		"keyEncipherment unknown":           "",
-		"keyEncipherment nonRepudiation":    "",
-		"keyEncipherment digitalSignature nonRepudiation dataEncipherment": "general_purpose",
-	} {
-		if got := templateKind(strings.Fields(usage)); got != want {
-			t.Errorf("%s: %q, want %q", usage, got, want)
-		}
-	}
-}
-
-func TestObjectIdentifiers(t *testing.T) {
-	for oid, want := range map[string]bool{
-		"1.3.6.1.4.1.311.21.8.16735.4294967295": true, "2.999": true, "0.39": true,
-		"": false, "1": false, "3.1": false, "1.40": false, "1..2": false, "1.2.": false, "1.02": false, "1.-2": false, "1.+2": false, "1.2 ": false,
-		strings.Repeat("1.", 100) + "1": false,
-	} {
-		if got := isOID(oid); got != want {
-			t.Errorf("%q: %v", oid, got)
-		}
 	}
 }

@@ -3,6 +3,7 @@ package gate
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -57,7 +58,7 @@ func attributeOID(nameOrOID string) (string, bool) {
 			return t.oid, true
 		}
 	}
-	return nameOrOID, dottedOID(nameOrOID)
+	return nameOrOID, IsOID(nameOrOID)
 }
 
 // attributeName gives the name of an attribute type, or its OID.
@@ -108,6 +109,30 @@ func parseDN(text string) ([][]attr, error) {
 		}
 		rest = after[end+1:]
 	}
+}
+
+// ParseSubject reads RFC 4514 text as a client would put it into a request: the
+// last RDN of the text first (§2.1).
+func ParseSubject(text string) ([]inspector.RDN, error) {
+	parsed, err := parseDN(text)
+	if err != nil {
+		return nil, err
+	}
+	var subject []inspector.RDN
+	for _, rdn := range slices.Backward(parsed) {
+		var r inspector.RDN
+		for _, a := range rdn {
+			if a.Value == "" {
+				return nil, fmt.Errorf("%w: %s has no value", errDN, attributeName(a.Type))
+			}
+			r = append(r, inspector.AttributeTypeAndValue{Type: a.Type, Value: a.Value})
+		}
+		subject = append(subject, r)
+	}
+	if len(subject) == 0 {
+		return nil, fmt.Errorf("%w: it is empty", errDN)
+	}
+	return subject, nil
 }
 
 // dnValue decodes the attribute value at the start of s and tells where it

@@ -68,29 +68,50 @@ func parseKeyUsage(names []string) (inspector.KeyUsage, error) {
 	return bits, nil
 }
 
-// pick gives the template that NDES chooses for a request with these key
-// usages; nil if that one is not configured, false if NDES cannot choose one.
-func (t Templates) pick(keyUsage []string) (*Template, bool) {
+// TemplateKind says which of its templates NDES chooses for a request with these
+// key usages: signature, encryption or general_purpose; "" if it cannot be told
+// (contract §4.1, key_usage).
+func TemplateKind(keyUsage []string) string {
 	bits, err := parseKeyUsage(keyUsage)
 	if err != nil {
-		return nil, false
+		return ""
 	}
 	if bits&^(digitalSignature|nonRepudiation|keyEncipherment|dataEncipherment) != 0 {
-		return nil, false
+		return ""
 	}
 	// nonRepudiation goes only with digitalSignature, dataEncipherment only with keyEncipherment.
 	if bits&nonRepudiation != 0 && bits&digitalSignature == 0 || bits&dataEncipherment != 0 && bits&keyEncipherment == 0 {
-		return nil, false
+		return ""
 	}
 	switch bits & (digitalSignature | keyEncipherment) {
 	case digitalSignature:
-		return t.Signature, true
+		return "signature"
 	case keyEncipherment:
-		return t.Encryption, true
+		return "encryption"
 	case digitalSignature | keyEncipherment:
+		return "general_purpose"
+	}
+	return ""
+}
+
+// pick gives the template of TemplateKind; nil if that one is not configured,
+// false if NDES cannot choose one.
+func (t Templates) pick(keyUsage []string) (*Template, bool) {
+	switch TemplateKind(keyUsage) {
+	case "signature":
+		return t.Signature, true
+	case "encryption":
+		return t.Encryption, true
+	case "general_purpose":
 		return t.GeneralPurpose, true
 	}
 	return nil, false
+}
+
+// CheckKeyUsage reports what is wrong with names of key usages.
+func CheckKeyUsage(names []string) error {
+	_, err := parseKeyUsage(names)
+	return err
 }
 
 // ekus are the extended key usages that have a name.
@@ -99,8 +120,12 @@ var ekus = [...]struct{ name, oid string }{
 	{"clientAuth", "1.3.6.1.5.5.7.3.2"},
 	{"codeSigning", "1.3.6.1.5.5.7.3.3"},
 	{"emailProtection", "1.3.6.1.5.5.7.3.4"},
+	{"ipsecEndSystem", "1.3.6.1.5.5.7.3.5"},
+	{"ipsecTunnel", "1.3.6.1.5.5.7.3.6"},
+	{"ipsecUser", "1.3.6.1.5.5.7.3.7"},
 	{"timeStamping", "1.3.6.1.5.5.7.3.8"},
 	{"OCSPSigning", "1.3.6.1.5.5.7.3.9"},
+	{"ipsecIKE", "1.3.6.1.5.5.7.3.17"},
 	{"anyExtendedKeyUsage", "2.5.29.37.0"},
 	{"smartcardLogon", "1.3.6.1.4.1.311.20.2.2"},
 	{"msSmartcardLogon", "1.3.6.1.4.1.311.20.2.2"},
@@ -124,7 +149,20 @@ func ekuOID(nameOrOID string) (string, bool) {
 			return e.oid, true
 		}
 	}
-	return nameOrOID, dottedOID(nameOrOID)
+	return nameOrOID, IsOID(nameOrOID)
+}
+
+// ExtKeyUsageOID gives the dotted OID of an extended key usage that may be
+// expected, by name or OID.
+func ExtKeyUsageOID(nameOrOID string) (string, error) {
+	oid, ok := ekuOID(nameOrOID)
+	if !ok {
+		return "", fmt.Errorf("extended key usage %q is not known", safe(nameOrOID, 64))
+	}
+	if what, never := forbiddenEKUs[oid]; never {
+		return "", fmt.Errorf("extended key usage %s (%s) is never accepted", oid, what)
+	}
+	return oid, nil
 }
 
 // ekuName gives the name of an extended key usage, or its OID.
@@ -137,9 +175,9 @@ func ekuName(oid string) string {
 	return oid
 }
 
-// dottedOID reports whether s is an OID as a request can hold it, in the one
+// IsOID reports whether s is an OID as a request can hold it, in the one
 // way in which it can be written (threat C21: 20 arcs, each below 2^31).
-func dottedOID(s string) bool {
+func IsOID(s string) bool {
 	arcs := strings.Split(s, ".")
 	if len(s) > 240 || len(arcs) < 2 || len(arcs) > 20 {
 		return false

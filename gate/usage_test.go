@@ -70,7 +70,7 @@ func TestKeyUsageNamesAndBitsAgree(t *testing.T) {
 
 func TestObjectIdentifiersHaveOneSpelling(t *testing.T) {
 	for _, s := range []string{"1.3.6.1.5.5.7.3.2", "2.5.29.37.0", "0.9.2342", "2.999.3", "1.39.1", "1.2.2147483647"} {
-		if !dottedOID(s) {
+		if !IsOID(s) {
 			t.Errorf("%s is refused", s)
 		}
 	}
@@ -78,7 +78,7 @@ func TestObjectIdentifiersHaveOneSpelling(t *testing.T) {
 		"", "1", ".", "1.", ".1", "1..2", "3.1", "1.40", "0.40.1", "1.02", "01.2", "1.+2", "1.-2", "1.2 ", " 1.2", "1.2a",
 		"1.2.2147483648", "1.2.99999999999999999999", "1.2.3.4.5.6.7.8.9.10.11.12.13.14.15.16.17.18.19.20.21", "1_0.2", "0x1.2",
 	} {
-		if dottedOID(s) {
+		if IsOID(s) {
 			t.Errorf("%q is accepted", s)
 		}
 	}

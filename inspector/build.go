@@ -84,7 +84,7 @@ func BuildPKIMessage(m PKIMessage) ([]byte, error) {
 		}
 	}
 	// Not crypto/x509: it refuses the self-signed certificates that Windows makes.
-	signer, err := readCertificate(m.SignerCert)
+	signer, err := readLoneCertificate(m.SignerCert)
 	if err != nil {
 		return nil, fmt.Errorf("signer certificate: %w", err)
 	}

@@ -125,8 +125,7 @@ func replyContent(encap *node) ([]byte, error) {
 // readSignerInfo reads the one SignerInfo (RFC 5652 §5.3) and checks that its
 // messageDigest is the content's.
 func (c *CertRep) readSignerInfo(info, digests *node) error {
-	info, err := walk(info.raw, modeDER) // the signature covers DER
-	if err != nil {
+	if err := info.der(); err != nil { // the signature covers DER
 		return fmt.Errorf("signerInfo: %w", err)
 	}
 	f := info.fields()

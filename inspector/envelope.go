@@ -95,8 +95,7 @@ func readEnvelope(content []byte) (*envelope, error) {
 // readRecipient reads a KeyTransRecipientInfo by issuer and serial (RFC 5652
 // §6.2.1).
 func (e *envelope) readRecipient(info *node) error {
-	info, err := walk(info.raw, modeDER)
-	if err != nil {
+	if err := info.der(); err != nil {
 		return fmt.Errorf("recipientInfo: %w", err)
 	}
 	f := info.fields()

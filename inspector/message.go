@@ -159,7 +159,7 @@ func readCertificates(set *node) ([]*certificate, error) {
 	}
 	list := make([]*certificate, 0, len(set.children))
 	for i, n := range set.children {
-		c, err := readCertificate(n.raw)
+		c, err := readCertificate(n)
 		if err != nil {
 			return nil, fmt.Errorf("certificate %d: %w", i, err)
 		}
@@ -171,8 +171,7 @@ func readCertificates(set *node) ([]*certificate, error) {
 // readSignerInfo reads and verifies the one SignerInfo (RFC 5652 §5.3).
 func (m *Message) readSignerInfo(info, digests *node, candidates []*certificate) error {
 	// No client streams inside of it, and its attributes must be DER.
-	info, err := walk(info.raw, modeDER)
-	if err != nil {
+	if err := info.der(); err != nil {
 		return fmt.Errorf("signerInfo: %w", err)
 	}
 	f := info.fields()

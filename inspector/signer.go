@@ -30,11 +30,19 @@ type certificate struct {
 	signature    []byte
 }
 
-// readCertificate reads the frame of an X.509 certificate (RFC 5280 §4.1) as
-// strict DER.
-func readCertificate(raw []byte) (*certificate, error) {
+// readLoneCertificate reads a certificate that stands alone.
+func readLoneCertificate(raw []byte) (*certificate, error) {
 	root, err := walk(raw, modeDER)
 	if err != nil {
+		return nil, err
+	}
+	return readCertificate(root)
+}
+
+// readCertificate reads the frame of an X.509 certificate (RFC 5280 §4.1) as
+// strict DER.
+func readCertificate(root *node) (*certificate, error) {
+	if err := root.der(); err != nil {
 		return nil, err
 	}
 	if err := root.expect(classUniversal, tagSequence); err != nil {

@@ -42,7 +42,7 @@ func ecCA(t testing.TB) *x509.Certificate {
 // readSigner reads a certificate as that of a signer.
 func readSigner(t testing.TB, spec certificateSpec) *Signer {
 	t.Helper()
-	c, err := readCertificate(spec.build(t))
+	c, err := readLoneCertificate(spec.build(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -216,6 +216,23 @@ func (w *walker) length(b []byte) (head, length int, err error) {
 	return 2 + octets, length, nil
 }
 
+// der reports that an element of a BER walk has something that a DER walk would
+// have refused. It spares walking twice.
+func (n *node) der() error {
+	if n.indefinite {
+		return errors.New("indefinite length")
+	}
+	if n.constructed && n.is(classUniversal, tagOctetString) {
+		return fmt.Errorf("constructed element with tag %d", n.tag)
+	}
+	for _, c := range n.children {
+		if err := c.der(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // is reports class and tag.
 func (n *node) is(class, tag int) bool { return n.class == class && n.tag == tag }
 

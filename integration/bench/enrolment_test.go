@@ -214,7 +214,7 @@ func took(b *testing.B, all []traffic, f func(traffic) error) time.Duration {
 
 // rounds is how often two things that are compared take turns: the machine is
 // not equally fast all the time.
-const rounds = 10
+const rounds = 5
 
 // turns cuts all into rounds.
 func turns(all []traffic) [][]traffic {

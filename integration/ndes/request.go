@@ -17,7 +17,6 @@ var (
 	oidSAN                = asn1.ObjectIdentifier{2, 5, 29, 17}
 	oidSID                = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 25, 2}
 	oidAppPolicies        = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 21, 10}
-	oidClientAuth         = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 2}
 )
 
 // csr is what the CA takes from a PKCS#10: all of it.
