@@ -110,3 +110,21 @@ func TestTheExampleDoesNotLoadWithAnEmptyVariable(t *testing.T) {
 		}
 	}
 }
+
+func TestTheReadmesConfigurationAdapts(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := bytes.Cut(readme, []byte("```caddyfile\n"))
+	block, _, ok := bytes.Cut(rest, []byte("```"))
+	if !ok {
+		t.Fatal("the README has no Caddyfile")
+	}
+	if _, _, err := caddyconfig.GetAdapter("caddyfile").Adapt(block, map[string]any{"filename": "README.md"}); err != nil {
+		t.Error(err)
+	}
+	if !bytes.Equal(block, caddyfile.Format(block)) {
+		t.Error("scepgate fmt would change it")
+	}
+}
