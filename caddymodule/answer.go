@@ -63,14 +63,10 @@ func (v *visit) checkAnswer(rep *reply, m *inspector.Message, nonces [][]byte, f
 	if !slices.ContainsFunc(nonces, func(n []byte) bool { return bytes.Equal(n, certRep.RecipientNonce) }) {
 		return nil, errors.New("recipientNonce was not forwarded for this transaction")
 	}
-	signer, err := v.checkSigner(certRep, files, upstream)
-	if err != nil {
+	if err := v.checkSigner(certRep, files, upstream); err != nil {
 		return nil, err
 	}
-	// Where refusals are signed with a key that may sign for NDES, one of ours,
-	// kept by somebody on the way, would pass for a definite FAILURE and free the
-	// expectation. NDES's carry its error, ours do not.
-	if certRep.PKIStatus == "2" && !certRep.HasError && files.refusal != nil && signer.Equal(files.refusal.certificate) {
+	if files.refusal != nil && ownRefusal(files.refusal.secret, certRep) {
 		return nil, errors.New("a refusal of our own")
 	}
 	return certRep, nil
@@ -78,21 +74,19 @@ func (v *visit) checkAnswer(rep *reply, m *inspector.Message, nonces [][]byte, f
 
 // checkSigner tries the signers that are known and, once, those that NDES
 // publishes now.
-func (v *visit) checkSigner(certRep *inspector.CertRep, files *profileFiles, upstream string) (*x509.Certificate, error) {
-	signer, err := certRep.VerifySigner(v.signers(files, upstream))
-	if err == nil {
-		return signer, nil
-	}
-	if len(files.pins) > 0 {
-		return nil, fmt.Errorf("%w: %v", errUnknownSigner, err)
+func (v *visit) checkSigner(certRep *inspector.CertRep, files *profileFiles, upstream string) error {
+	if _, err := certRep.VerifySigner(v.signers(files, upstream)); err == nil {
+		return nil
+	} else if len(files.pins) > 0 {
+		return fmt.Errorf("%w: %v", errUnknownSigner, err)
 	}
 	if _, err := v.caAnswer(inspector.GetCACert, upstream, files, signerRefresh); err != nil {
-		return nil, fmt.Errorf("%w; GetCACert: %v", errUnknownSigner, err)
+		return fmt.Errorf("%w; GetCACert: %v", errUnknownSigner, err)
 	}
-	if signer, err = certRep.VerifySigner(v.signers(files, upstream)); err != nil {
-		return nil, fmt.Errorf("%w: %v", errUnknownSigner, err)
+	if _, err := certRep.VerifySigner(v.signers(files, upstream)); err != nil {
+		return fmt.Errorf("%w: %v", errUnknownSigner, err)
 	}
-	return signer, nil
+	return nil
 }
 
 // signers lists who may sign NDES's answers: the pins alone if there are any.

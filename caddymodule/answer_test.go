@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"net/http"
@@ -13,6 +12,13 @@ import (
 
 // Invariant 3: what the gateway signed itself frees no expectation.
 func TestARefusalOfOurOwnIsNoAnswerOfNDES(t *testing.T) {
+	var agentCertificate *x509.Certificate
+	secret := []byte("secret of the refusals")
+	failure := func(nonce func(m *inspector.Message) []byte) func(*world, *inspector.Message) []byte {
+		return func(_ *world, m *inspector.Message) []byte {
+			return must(inspector.BuildFailure(inspector.Failure{TransactionID: m.TransactionID, RecipientNonce: m.SenderNonce, SenderNonce: nonce(m)}, agentCertificate, agentKey()))
+		}
+	}
 	for _, tc := range []struct {
 		name  string
 		build func(*world, *inspector.Message) []byte
@@ -20,17 +26,17 @@ func TestARefusalOfOurOwnIsNoAnswerOfNDES(t *testing.T) {
 		state store.State
 	}{
 		{"NDES's own failure", func(w *world, m *inspector.Message) []byte { return w.failure(m, "-2147024809") }, 200, store.Registered},
-		{"our refusal of the same message", func(w *world, m *inspector.Message) []byte {
-			nonce := make([]byte, 16)
-			rand.Read(nonce)
-			return must(inspector.BuildFailure(inspector.Failure{TransactionID: m.TransactionID, RecipientNonce: m.SenderNonce, SenderNonce: nonce}, w.agent, agentKey()))
-		}, 502, store.Claimed},
+		{"one like ours of a server that is the CA", failure(func(*inspector.Message) []byte { return make([]byte, 16) }), 200, store.Registered},
+		{"our refusal of the same message", failure(func(m *inspector.Message) []byte { return refusalNonce(secret, m.TransactionID, m.SenderNonce) }), 502, store.Claimed},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t)
+			agentCertificate = w.agent
 			e := w.register()
 			// Refusals are signed with a certificate that may sign for NDES as well.
-			w.files(func(f *profileFiles) { f.refusal = &refusalIdentity{certificate: w.agent, key: agentKey()} })
+			w.files(func(f *profileFiles) {
+				f.refusal = &refusalIdentity{certificate: w.agent, key: agentKey(), secret: secret}
+			})
 			w.ndes.answer = func(rw http.ResponseWriter, _ *http.Request, m *inspector.Message) error {
 				return writeCertRep(rw, tc.build(w, m))
 			}
@@ -74,5 +80,25 @@ func TestNDESIsAskedForNothingBeforeAMessageWasJudged(t *testing.T) {
 	}
 	if n := len(w.ndes.seen); n != 0 {
 		t.Errorf("NDES was asked %d times for a message that was refused", n)
+	}
+}
+
+func TestEveryRefusalIsKnownAgain(t *testing.T) {
+	w := newWorld(t)
+	w.register()
+	w.files(func(f *profileFiles) { f.refusal.secret = []byte("ours") })
+	rep, err := inspector.ParseCertRep(w.serve(post(w.message(device{cn: "administrator"}))).Body.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !ownRefusal([]byte("ours"), rep) {
+		t.Error("not known again")
+	}
+	if ownRefusal([]byte("another gateway's"), rep) {
+		t.Error("known to another gateway")
+	}
+	rep.TransactionID += "x"
+	if ownRefusal([]byte("ours"), rep) {
+		t.Error("known for another transaction")
 	}
 }

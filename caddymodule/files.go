@@ -483,7 +483,11 @@ func (m *material) compile(name string, p *Profile, h *gate.Hasher, constraints 
 	if err := opener.SelfTest(); err != nil {
 		return nil, fmt.Errorf("ra: key self-test: %w", err)
 	}
-	return &profileFiles{gate: g, opener: opener, cas: m.cas, ras: m.ras, pins: m.pins, refusal: m.refusal}, nil
+	refusal := m.refusal
+	if refusal != nil {
+		refusal = &refusalIdentity{certificate: refusal.certificate, key: refusal.key, secret: h.RefusalSecret()}
+	}
+	return &profileFiles{gate: g, opener: opener, cas: m.cas, ras: m.ras, pins: m.pins, refusal: refusal}, nil
 }
 
 func (t *Template) compile() *gate.Template {

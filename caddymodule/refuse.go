@@ -2,7 +2,9 @@ package caddymodule
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"time"
@@ -36,17 +38,40 @@ func (v *visit) signRefusal(m *inspector.Message, identity *refusalIdentity) ([]
 		return nil, fmt.Errorf("signing a refusal: %w", err)
 	}
 	defer release()
-	nonce := make([]byte, 16)
-	rand.Read(nonce) // never fails (crypto/rand)
 	body, err := inspector.BuildFailure(inspector.Failure{
 		TransactionID:  m.TransactionID,
 		RecipientNonce: m.SenderNonce,
-		SenderNonce:    nonce,
+		SenderNonce:    refusalNonce(identity.secret, m.TransactionID, m.SenderNonce),
 	}, identity.certificate, identity.key)
 	if err != nil {
 		return nil, fmt.Errorf("signing a refusal: %w", err)
 	}
 	return body, nil
+}
+
+// refusalNonce makes the senderNonce of a refusal: eight random bytes, and eight
+// that only we can have made of them. Where refusals are signed with a key that
+// may sign for NDES too, one of ours, kept by somebody on the way to NDES and
+// given back, would otherwise pass for a definite FAILURE and free the expectation.
+func refusalNonce(secret []byte, transactionID string, recipientNonce []byte) []byte {
+	nonce := make([]byte, 8, 16)
+	rand.Read(nonce) // never fails (crypto/rand)
+	return append(nonce, refusalMark(secret, transactionID, recipientNonce, nonce)...)
+}
+
+// ownRefusal reports whether refusalNonce made the senderNonce of c.
+func ownRefusal(secret []byte, c *inspector.CertRep) bool {
+	n := c.SenderNonce
+	return len(n) == 16 && hmac.Equal(n[8:], refusalMark(secret, c.TransactionID, c.RecipientNonce, n[:8]))
+}
+
+func refusalMark(secret []byte, transactionID string, recipientNonce, random []byte) []byte {
+	mac := hmac.New(sha256.New, secret)
+	mac.Write(random) // of fixed length
+	mac.Write([]byte(transactionID))
+	mac.Write([]byte{0}) // in no transactionID
+	mac.Write(recipientNonce)
+	return mac.Sum(nil)[:8]
 }
 
 // waitFloor waits until refusal_floor has passed since the message was read, so

@@ -49,6 +49,7 @@ type raIdentity struct {
 type refusalIdentity struct {
 	certificate *x509.Certificate
 	key         crypto.Signer
+	secret      []byte // marks the nonces of refusals, see refusalNonce
 }
 
 // storeLease is a store that stays open until release is called, also over a

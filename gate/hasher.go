@@ -48,3 +48,6 @@ func (h *Hasher) CheckValue() []byte { return h.mac("check") }
 
 // SubstituteSecret is the key under which failed decryptions go on.
 func (h *Hasher) SubstituteSecret() []byte { return h.mac("substitute") }
+
+// RefusalSecret is the key by which the gateway knows its own refusals again.
+func (h *Hasher) RefusalSecret() []byte { return h.mac("refusal") }
