@@ -39,7 +39,7 @@ var (
 
 	matcherCallsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "caddy", Subsystem: "scep", Name: "matcher_calls_total",
-		Help: "Calls of matchers; result is agree or refuse.",
+		Help: "Calls of matchers; result is agree, refuse or failed.",
 	}, []string{"matcher", "result"})
 
 	upstreamRepliesTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -182,21 +182,9 @@ func (s meteredStore) Mismatch(ctx context.Context, profile, id string, identity
 	return e, locked, err
 }
 
-// fieldReasons are what the matcher exact finds.
-var fieldReasons = []gate.Reason{
-	gate.SubjectMismatch, gate.SANMismatch, gate.SIDMismatch, gate.KeyUsageMismatch, gate.ExtKeyUsageMismatch,
-	gate.ApplicationPoliciesMismatch, gate.TemplateMismatch, gate.KeyMismatch,
-}
-
-// countMatchers counts the one matcher there is. It runs inside the gate, once
-// an expectation was found.
+// countMatchers counts what the matchers were asked for one decision.
 func countMatchers(d gate.Decision) {
-	if d.ExpectationID == "" || d.Reason == gate.StoreUnavailable {
-		return
+	for _, c := range d.MatcherCalls {
+		matcherCallsTotal.WithLabelValues(c.Matcher, c.Result).Inc()
 	}
-	result := "agree"
-	if slices.ContainsFunc(d.Findings, func(f gate.Finding) bool { return slices.Contains(fieldReasons, f.Reason) }) {
-		result = "refuse"
-	}
-	matcherCallsTotal.WithLabelValues("exact", result).Inc()
 }

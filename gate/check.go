@@ -50,7 +50,8 @@ func (g *Gate) Check(ctx context.Context, csrDER []byte, e store.Expectation, co
 		findings = append(findings, ended...)
 	}
 	findings = append(findings, g.permitted(&e)...)
-	return verdict(append(findings, g.compare(ctx, w, &e)...))
+	differences, _ := g.compare(ctx, w, &e)
+	return verdict(append(findings, differences...))
 }
 
 // sameChallenge judges the request's challenge against the expectation's own.

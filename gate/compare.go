@@ -147,10 +147,9 @@ func expectation(e *store.Expectation) plugins.Expectation {
 
 // compare judges what the request asks for against e: the one comparison that
 // [Gate.Judge] and [Gate.Check] have.
-func (g *Gate) compare(ctx context.Context, w *wanted, e *store.Expectation) []Finding {
+func (g *Gate) compare(ctx context.Context, w *wanted, e *store.Expectation) (findings []Finding, calls []MatcherCall) {
 	ctx, cancel := context.WithTimeout(ctx, matcherTimeout)
 	defer cancel()
-	var findings []Finding
 	// One finding per field is enough, the first says most.
 	add := func(field plugins.Field, expected, got string) {
 		reason, ok := fieldReason(field)
@@ -175,8 +174,10 @@ func (g *Gate) compare(ctx context.Context, w *wanted, e *store.Expectation) []F
 		a, err := ask(ctx, m, plugins.Request{Profile: g.profile.Name, Facts: w.facts(), Expectation: expectation(e)})
 		if err != nil {
 			findings = append(findings, finding(MatcherFailed, m.Name(), "", err.Error()))
+			calls = append(calls, MatcherCall{m.Name(), "failed"})
 			continue
 		}
+		result := "agree"
 		for _, field := range fields {
 			if !slices.Contains(g.deciders[field], i) {
 				continue
@@ -186,14 +187,16 @@ func (g *Gate) compare(ctx context.Context, w *wanted, e *store.Expectation) []F
 			differs := false
 			for _, f := range a.Findings {
 				if f.Field == field {
-					differs = true
+					differs, result = true, "refuse"
 					add(field, f.Expected, f.Got)
 				}
 			}
 			if a.Verdicts[field] != plugins.Agree && !differs {
+				result = "refuse"
 				add(field, "", "")
 			}
 		}
+		calls = append(calls, MatcherCall{m.Name(), result})
 	}
 	for _, oid := range w.csr.UnexpectedExtensions {
 		findings = append(findings, finding(UnexpectedExtension, "extension", "", oid))
@@ -201,7 +204,7 @@ func (g *Gate) compare(ctx context.Context, w *wanted, e *store.Expectation) []F
 	for _, oid := range w.csr.UnexpectedAttributes {
 		findings = append(findings, finding(UnexpectedAttribute, "attribute", "", oid))
 	}
-	return findings
+	return findings, calls
 }
 
 // fields in the order of the findings.

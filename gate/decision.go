@@ -10,6 +10,12 @@ import (
 	"github.com/scepgate/scepgate/inspector"
 )
 
+// MatcherCall is one call of a matcher and what came of it: agree, refuse or failed.
+type MatcherCall struct {
+	Matcher string
+	Result  string
+}
+
 // Decision is the verdict on one PKIOperation. The zero value refuses.
 type Decision struct {
 	ID       string
@@ -29,6 +35,7 @@ type Decision struct {
 	ExpectationID        string
 	ExternalID           string
 	Labels               map[string]string
+	MatcherCalls         []MatcherCall // every one, in order
 	TheftSuspected       bool
 	Locked               bool // this request locked the expectation
 	RA                   string

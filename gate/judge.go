@@ -213,7 +213,9 @@ func (g *Gate) against(ctx context.Context, q *asked, e *store.Expectation, d *D
 	findings = append(findings, ended...)
 	findings = append(findings, g.permitted(e)...)
 	wrong = len(findings) == 0
-	for _, f := range g.compare(ctx, q.w, e) {
+	differences, calls := g.compare(ctx, q.w, e)
+	d.MatcherCalls = append(d.MatcherCalls, calls...)
+	for _, f := range differences {
 		wrong = wrong && f.Reason.aboutIdentity()
 		findings = append(findings, f)
 	}

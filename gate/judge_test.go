@@ -37,7 +37,8 @@ func TestACompliantRequestIsForwardedOnceItIsClaimed(t *testing.T) {
 		RequestedSAN:     []string{"dns:C02XK1.example.com", "upn:ann@example.com", "sid:" + judgeSID},
 		SPKISHA256:       spkiText(r.Message.Signer.SPKISHA256()), ChallengeFingerprint: d.ChallengeFingerprint,
 		ExpectationID: h.id, ExternalID: "jamf:4711", Labels: map[string]string{"device": "C02XK1"}, RA: "ndes1",
-		claim: d.claim, nonces: d.nonces,
+		MatcherCalls: []MatcherCall{{"exact", "agree"}},
+		claim:        d.claim, nonces: d.nonces,
 	}
 	if diff := cmp.Diff(want, d, cmp.AllowUnexported(Decision{}, claimRef{})); diff != "" {
 		t.Errorf("decision (-want +got):\n%s", diff)
@@ -743,6 +744,25 @@ func TestALostRaceIsJudgedAnew(t *testing.T) {
 	}
 	if d := h.judge(compliant(1)); d.Forward || d.Reason != ChallengeRevoked || h.store.finds != 1 {
 		t.Errorf("%+v", d)
+	}
+}
+
+func TestADecisionTellsWhichMatchersWereAsked(t *testing.T) {
+	exact := func(result string) []MatcherCall { return []MatcherCall{{"exact", result}} }
+	for name, tt := range map[string]struct {
+		r    Request
+		want []MatcherCall
+	}{
+		"compliant":      {compliant(1), exact("agree")},
+		"wrong identity": {with(1, func(_ *inspector.Message, _ *inspector.Opened, c *inspector.CSR) { c.SID = "" }), exact("refuse")},
+		// Refused without a look at what it asks for.
+		"renewal":           {with(1, func(m *inspector.Message, _ *inspector.Opened, _ *inspector.CSR) { m.Signer.SelfSigned = false }), nil},
+		"unknown challenge": {with(1, func(_ *inspector.Message, _ *inspector.Opened, c *inspector.CSR) { c.Challenge = "nobody knows this" }), nil},
+	} {
+		d := newHouse(t, nil, nil).judge(tt.r)
+		if diff := cmp.Diff(tt.want, d.MatcherCalls); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
 	}
 }
 
