@@ -37,12 +37,7 @@ race:
 
 # Every fuzz target for FUZZTIME each.
 fuzz:
-	@set -e; for file in $$(git grep -lE '^func Fuzz[A-Za-z]+\(' -- '*_test.go'); do \
-		for target in $$(grep -oE '^func Fuzz[A-Za-z]+' $$file | sed 's/^func //'); do \
-			echo "fuzz $$target in $$(dirname $$file)"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file); \
-		done; \
-	done
+	.ci/fuzz $(FUZZTIME)
 
 bench:
 	$(GO) test -run '^$$' -bench . ./integration/bench
