@@ -11,11 +11,12 @@ import (
 
 // Limits of PKCS#10 attributes.
 const (
-	maxAttributes = 32
-	maxChallenge  = 8192 // characters: Intune's challenges have thousands
-	maxOSVersion  = 64   // characters
-	maxCSPName    = 256  // characters
-	maxClientText = 256  // bytes of each text of the client info
+	maxAttributes   = 32
+	maxChallenge    = 8192 // characters: Intune's challenges have thousands
+	maxOSVersion    = 64   // characters
+	maxCSPName      = 256  // characters
+	maxFriendlyName = 256  // characters
+	maxClientText   = 256  // bytes of each text of the client info
 )
 
 // ParseCSR reads exactly one PKCS#10 (RFC 2986) as DER, every element of it
@@ -203,6 +204,8 @@ func (c *CSR) attribute(oid string, value *node, keyBits []byte) error {
 		return checkCSP(value)
 	case oidMSRequestClientInfo:
 		return checkClientInfo(value)
+	case oidFriendlyName:
+		return checkFriendlyName(value)
 	}
 	c.UnexpectedAttributes = append(c.UnexpectedAttributes, oid)
 	return nil
@@ -292,6 +295,13 @@ func checkClientInfo(n *node) error {
 		}
 	}
 	return f.end()
+}
+
+// checkFriendlyName checks friendlyName (RFC 2985 §5.5.1): one BMPString. quirk:
+// certmonger puts the nickname of its request there. Nothing is decided by it.
+func checkFriendlyName(n *node) error {
+	_, err := n.bmpText(maxFriendlyName)
+	return err
 }
 
 // checkSmall checks an INTEGER of at most 32 bits.

@@ -285,7 +285,12 @@ func TestParseCSRRefusesNames(t *testing.T) {
 		"NumericString":                        subjectValue(oidCommonName, tlv(0x12, []byte("1"))),
 		"context-specific tag":                 subjectValue(oidCommonName, implicitTag(12, []byte("a"))),
 		"IA5String in CN":                      subjectValue(oidCommonName, derIA5("a")),
-		"IA5String in unstructuredName":        subjectValue("1.2.840.113549.1.9.2", derIA5("a")),
+		"IA5String in unstructuredAddress":     subjectValue("1.2.840.113549.1.9.8", derIA5("192.0.2.7")),
+		"IA5String in serialNumber":            subjectValue("2.5.4.5", derIA5("42")),
+		"control in unstructuredName":          subjectValue(oidUnstructuredName, derIA5("r1\n.example.com")),
+		"8-bit character in unstructuredName":  subjectValue(oidUnstructuredName, derIA5("r1\xe9")),
+		"empty unstructuredName":               subjectValue(oidUnstructuredName, derIA5("")),
+		"T61String in unstructuredName":        subjectValue(oidUnstructuredName, tlv(0x14, []byte("a"))),
 		"IA5String with an 8-bit character":    subjectValue(oidEmailAddress, derIA5("\xe9@example.com")),
 		"IA5String with a control":             subjectValue(oidEmailAddress, derIA5("a\n@example.com")),
 		"PrintableString with * (C32)":         subjectCN("*"),
@@ -352,6 +357,33 @@ func TestParseCSRKeepsTheSubjectAsSent(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, accepted(t, r.der(t)).Subject); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Subjects as Cisco IOS ("crypto pki enroll") and ASA write them: the device's
+// own attributes in one RDN, in DER order, the host name an IA5String.
+func TestParseCSRReadsTheSubjectsOfRouters(t *testing.T) {
+	cn := derSet(atv(oidCommonName, derPrintable("r1.example.com")))
+	host := atv(oidUnstructuredName, derIA5("r1.example.com"))
+	for name, c := range map[string]struct {
+		last []byte
+		want RDN
+	}{
+		"host name": {derSet(host), RDN{{oidUnstructuredName, "r1.example.com", 22}}},
+		"serial number and host name": {derSet(atv("2.5.4.5", derPrintable("FTX1234ABCD")), host),
+			RDN{{"2.5.4.5", "FTX1234ABCD", 19}, {oidUnstructuredName, "r1.example.com", 22}}},
+		"address and host name": {derSet(atv("1.2.840.113549.1.9.8", derPrintable("192.0.2.7")), host),
+			RDN{{"1.2.840.113549.1.9.8", "192.0.2.7", 19}, {oidUnstructuredName, "r1.example.com", 22}}},
+		"host name as PrintableString": {derSet(atv(oidUnstructuredName, derPrintable("r1"))), RDN{{oidUnstructuredName, "r1", 19}}},
+		"host name as UTF8String":      {derSet(atv(oidUnstructuredName, derUTF8("r1"))), RDN{{oidUnstructuredName, "r1", 12}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRawCSR(t)
+			r.subject = derSequence(cn, c.last)
+			if diff := cmp.Diff([]RDN{{{oidCommonName, "r1.example.com", 19}}, c.want}, accepted(t, r.der(t)).Subject); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 }
 
@@ -540,6 +572,10 @@ func TestParseCSRMicrosoftAttributes(t *testing.T) {
 		"CSP with a huge number":           csp(integerOctets(1, 0, 0, 0, 0), derBMP("a"), derBits(nil)),
 		"CSP is no SEQUENCE":               derAttribute(oidMSCSP, derNull()),
 		"CSP without number":               csp(derBMP("a"), derBits(nil)),
+		"friendly name as UTF8String":      derAttribute(oidFriendlyName, derUTF8("a")),
+		"friendly name with NUL":           derAttribute(oidFriendlyName, tlv(0x1e, []byte{0, 'a', 0, 0})),
+		"friendly name too long":           derAttribute(oidFriendlyName, derBMP(strings.Repeat("a", maxFriendlyName+1))),
+		"friendly name of two values":      derAttribute(oidFriendlyName, derBMP("a"), derBMP("b")),
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRawCSR(t)

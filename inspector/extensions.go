@@ -55,11 +55,11 @@ func (c *CSR) extensions(n *node, keyBits []byte) error {
 }
 
 // mayBeCritical names the extensions that honest clients mark critical (quirk:
-// Apple does so with keyUsage). A critical SID, template or policy is what an
+// Apple does so with keyUsage, certmonger with basicConstraints). A critical SID, template or policy is what an
 // issuer would have to understand, and no client sends it.
 func mayBeCritical(oid string) bool {
 	switch oid {
-	case oidSubjectAltName, oidKeyUsage, oidExtKeyUsage:
+	case oidSubjectAltName, oidKeyUsage, oidExtKeyUsage, oidBasicConstraints:
 		return true
 	}
 	return false
@@ -98,7 +98,7 @@ func parseExtension(n *node) (oid string, critical bool, value []byte, err error
 func (c *CSR) extension(oid string, value, keyBits []byte) (known bool, err error) {
 	switch oid {
 	case oidSubjectAltName, oidKeyUsage, oidExtKeyUsage, oidMSApplicationPolicies,
-		oidMSSID, oidMSTemplateName, oidMSTemplateOID, oidSubjectKeyIdentifier:
+		oidMSSID, oidMSTemplateName, oidMSTemplateOID, oidSubjectKeyIdentifier, oidBasicConstraints:
 	default:
 		return false, nil
 	}
@@ -127,6 +127,10 @@ func (c *CSR) extension(oid string, value, keyBits []byte) (known bool, err erro
 		c.TemplateOID, err = parseTemplateOID(n)
 	case oidSubjectKeyIdentifier:
 		known, err = isKeyIdentifier(n, c.SPKI, keyBits)
+	case oidBasicConstraints:
+		// quirk: certmonger says that it asks for no CA, by an empty SEQUENCE.
+		// Anything in it is refused. threat B13
+		known = n.is(classUniversal, tagSequence) && len(n.children) == 0
 	}
 	return known, err
 }

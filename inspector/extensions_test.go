@@ -297,6 +297,27 @@ func TestParseCSRListsUnexpectedExtensions(t *testing.T) {
 	}
 }
 
+func TestParseCSRTakesABasicConstraintsThatSaysNothing(t *testing.T) {
+	for name, tc := range map[string]struct {
+		extension []byte
+		known     bool
+	}{
+		"empty":               {criticalExtension(oidBasicConstraints, derSequence()), true},
+		"empty, not critical": {extension(oidBasicConstraints, derSequence()), true},
+		"cA":                  {extension(oidBasicConstraints, derSequence([]byte{1, 1, 0xff})), false},
+		"cA false":            {extension(oidBasicConstraints, derSequence([]byte{1, 1, 0})), false},
+		"a length":            {extension(oidBasicConstraints, derSequence(derInt(0))), false},
+		"no sequence":         {extension(oidBasicConstraints, derNull()), false},
+		"a set":               {extension(oidBasicConstraints, derSet()), false},
+	} {
+		r := newRawCSR(t)
+		r.withExtensions(tc.extension)
+		if got := accepted(t, r.der(t)).UnexpectedExtensions; (len(got) == 0) != tc.known {
+			t.Errorf("%s: unexpected %v", name, got)
+		}
+	}
+}
+
 func TestParseCSRKnowsTheKeyIdentifiersOfItsOwnKey(t *testing.T) {
 	spki := spkiOf(t, testKey(t, "device"))
 	n, err := walk(spki, modeDER)

@@ -140,9 +140,17 @@ func nameText(oid string, n *node) (string, error) {
 	return "", fmt.Errorf("%s is not an accepted string type", n.describe())
 }
 
-// isIA5Attribute names the two attributes that RFC 5280 appendix A.1 defines
-// as IA5String.
-func isIA5Attribute(oid string) bool { return oid == oidEmailAddress || oid == oidDomainComponent }
+// isIA5Attribute names the attributes that may be IA5String: the two that RFC
+// 5280 appendix A.1 defines so, and unstructuredName, which should be (RFC 2985
+// §5.2.2). quirk: Cisco IOS and ASA write it so, but unstructuredAddress as
+// PrintableString.
+func isIA5Attribute(oid string) bool {
+	switch oid {
+	case oidEmailAddress, oidDomainComponent, oidUnstructuredName:
+		return true
+	}
+	return false
+}
 
 // utf8Text reads a UTF8String of at most max bytes that passes checkText.
 func (n *node) utf8Text(max int) (string, error) {
@@ -186,8 +194,8 @@ func CommonName(value string) []RDN {
 }
 
 // addName writes an RDNSequence. A Tag of 0 chooses the string type:
-// IA5String for E and DC, PrintableString where the alphabet allows it,
-// UTF8String otherwise.
+// IA5String where isIA5Attribute allows it, PrintableString where the alphabet
+// does, UTF8String otherwise.
 func addName(b *cryptobyte.Builder, name []RDN) {
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		for _, rdn := range name {

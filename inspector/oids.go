@@ -30,11 +30,13 @@ const (
 	oidMSOSVersion         = "1.3.6.1.4.1.311.13.2.3"
 	oidMSCSP               = "1.3.6.1.4.1.311.13.2.2"
 	oidMSRequestClientInfo = "1.3.6.1.4.1.311.21.20"
+	oidFriendlyName        = "1.2.840.113549.1.9.20"
 
 	// Extensions a request may carry.
 	oidSubjectKeyIdentifier  = "2.5.29.14"
 	oidKeyUsage              = "2.5.29.15"
 	oidSubjectAltName        = "2.5.29.17"
+	oidBasicConstraints      = "2.5.29.19"
 	oidExtKeyUsage           = "2.5.29.37"
 	oidMSTemplateName        = "1.3.6.1.4.1.311.20.2"
 	oidMSTemplateOID         = "1.3.6.1.4.1.311.21.7"
@@ -43,8 +45,9 @@ const (
 	oidMSSIDValue            = "1.3.6.1.4.1.311.25.2.1"
 	oidMSUPN                 = "1.3.6.1.4.1.311.20.2.3"
 
-	// Name attributes whose string type is IA5String (RFC 5280 appendix A.1).
-	oidCommonName      = "2.5.4.3"
-	oidEmailAddress    = "1.2.840.113549.1.9.1"
-	oidDomainComponent = "0.9.2342.19200300.100.1.25"
+	// Name attributes: the usual one, and those that may be IA5String.
+	oidCommonName       = "2.5.4.3"
+	oidEmailAddress     = "1.2.840.113549.1.9.1"
+	oidUnstructuredName = "1.2.840.113549.1.9.2"
+	oidDomainComponent  = "0.9.2342.19200300.100.1.25"
 )

@@ -84,7 +84,8 @@ func (c *certificate) readTBS(tbs, outer *node) error {
 		if err != nil {
 			return err
 		}
-		if len(n.content) != 1 || n.content[0] < 1 || n.content[0] > 2 { // DER leaves the default, v1, away
+		// quirk: certmonger with NSS writes out the default, v1, which DER leaves away.
+		if len(n.content) != 1 || n.content[0] > 2 {
 			return errors.New("certificate version")
 		}
 	}
