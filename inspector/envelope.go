@@ -187,9 +187,9 @@ func (e *envelope) readContent(info *node) error {
 }
 
 // decrypt undoes CBC and padding with a key of the cipher's length. The work
-// is the same whatever the key and the padding are: plaintext is what parsing
-// goes on with, ok is 1 if the padding was right and 0 otherwise. buffer is
-// what the caller has to wipe. threats C52–C54, E05
+// is the same whatever the key and the padding are. ok is 1 if the padding was
+// right and 0 otherwise; plaintext is buffer without it, all of buffer if it was
+// wrong. buffer is what the caller has to wipe. threats C52–C54, E05
 func (e *envelope) decrypt(key []byte) (plaintext, buffer []byte, ok int) {
 	block, err := e.cipher.block(key)
 	if err != nil || block.BlockSize() != len(e.iv) {

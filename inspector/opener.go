@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+
+	"golang.org/x/crypto/cryptobyte"
 )
 
 // substituteSecretSize is the length of the secret in NewOpener.
@@ -19,6 +21,9 @@ const substituteSecretSize = 32
 // errUndecryptable is the one text for whatever went wrong behind the private
 // key. RFC 3218: there is no second one to tell apart. threats E01, E02
 var errUndecryptable = errors.New("content cannot be decrypted with the recipient's key")
+
+// errPlaintext is for right padding around more than a request.
+var errPlaintext = errors.New("plaintext is not one request")
 
 // Opener opens envelopes with the RA keys. Nothing of it depends, in outcome
 // or in the steps taken, on how a decryption failed. It is safe for concurrent
@@ -32,7 +37,8 @@ type Opener struct {
 type recipientKey struct {
 	RAKey
 	public *rsa.PublicKey
-	plain  bool // the key refuses SessionKeyLen, as token libraries do. threat E04
+	plain  bool   // the key refuses SessionKeyLen, as token libraries do. threat E04
+	decoy  []byte // has a decryption, with wrong padding
 }
 
 // NewOpener takes the RA keys and a secret of 32 bytes that is derived from
@@ -59,7 +65,7 @@ func NewOpener(keys []RAKey, substituteSecret []byte) (*Opener, error) {
 				return nil, fmt.Errorf("ra %s: issuer and serial number are those of ra %s", key.Name, other.Name)
 			}
 		}
-		k := &recipientKey{RAKey: key, public: public}
+		k := &recipientKey{RAKey: key, public: public, decoy: wrapKnown(public, nil)}
 		if err := o.test(k); err != nil {
 			k.plain = true
 			if o.test(k) != nil {
@@ -118,24 +124,39 @@ func (o *Opener) Open(m *Message) *Opened {
 
 	contentKey := o.contentKey(key, e)
 	plaintext, buffer, ok := e.decrypt(contentKey)
-	csr, err := ParseCSR(plaintext) // also over the substitute's plaintext. threat E01
+	request := soleElement(buffer, e.cipher.blockSize())
+	csr, err := ParseCSR(request) // also over the substitute's plaintext. threat E01
 	clear(contentKey)
 	clear(buffer) // the request holds a copy
-	switch {
-	case ok != 1:
-		opened.Err = &ParseError{Kind: KindUndecryptable, Stage: "content", Err: errUndecryptable}
-	case err != nil:
-		var stage *ParseError
-		if !errors.As(err, &stage) {
-			stage = &ParseError{Kind: KindRequest, Stage: "pkcs10", Err: err}
-		}
-		opened.Err = stage
-	case csr == nil:
-		opened.Err = &ParseError{Kind: KindRequest, Stage: "pkcs10", Err: errors.New("no request")}
-	default:
+	if err == nil && (csr == nil || len(request) != len(plaintext)) {
+		err = errPlaintext
+	}
+	if err == nil && ok == 1 {
 		opened.CSR = csr
+		return opened
+	}
+	// Whatever failed, the same steps; only what the operator reads differs.
+	undecryptable := &ParseError{Kind: KindUndecryptable, Stage: "content", Err: errUndecryptable}
+	stage := &ParseError{Kind: KindRequest, Stage: "pkcs10", Err: err}
+	errors.As(err, &stage)
+	if opened.Err = stage; ok != 1 {
+		opened.Err = undecryptable
 	}
 	return opened
+}
+
+// soleElement gives the element at the head of a decrypted buffer if the
+// padding, of 1 to block octets, can be all that follows it, and otherwise the
+// whole buffer. Where the request ends is told by its own length: what is
+// parsed, and verified with it, is then the same whatever the padding is, so
+// that time does not tell a right one from a wrong one. threats E05, E06
+func soleElement(buffer []byte, block int) []byte {
+	rest := cryptobyte.String(buffer)
+	var element cryptobyte.String
+	if rest.ReadAnyASN1Element(&element, nil) && len(rest) >= 1 && len(rest) <= block {
+		return element
+	}
+	return buffer
 }
 
 func (o *Opener) recipient(e *envelope) *recipientKey {
@@ -149,7 +170,7 @@ func (o *Opener) recipient(e *envelope) *recipientKey {
 
 // contentKey unwraps the content key, or gives the substitute for this
 // encryptedKey: the same for the same, so that asking twice reveals nothing.
-// threats E01–E04
+// The key is asked once in every case. threats E01–E04
 func (o *Opener) contentKey(k *recipientKey, e *envelope) []byte {
 	mac := hmac.New(sha256.New, o.secret)
 	mac.Write(e.encryptedKey)
@@ -164,18 +185,28 @@ func (o *Opener) contentKey(k *recipientKey, e *envelope) []byte {
 	default:
 		options = &rsa.PKCS1v15DecryptOptions{SessionKeyLen: e.cipher.size}
 	}
-	unwrapped := k.unwrap(e.encryptedKey, substitute, options)
+	ciphertext, defined := k.operand(e.encryptedKey)
+	unwrapped := k.unwrap(ciphertext, substitute, options)
 
-	// One length decides, in the same steps for every failure. A ciphertext that
-	// is not as long as the modulus has no defined decryption.
-	good := subtle.ConstantTimeEq(int32(len(unwrapped)), int32(e.cipher.size)) &
-		subtle.ConstantTimeEq(int32(len(e.encryptedKey)), int32(k.public.Size()))
+	// One length decides, in the same steps for every failure.
+	good := subtle.ConstantTimeEq(int32(len(unwrapped)), int32(e.cipher.size)) & defined
 	candidate := make([]byte, e.cipher.size)
 	copy(candidate, unwrapped)
 	subtle.ConstantTimeCopy(good, substitute, candidate)
 	clear(candidate)
 	clear(unwrapped)
 	return substitute
+}
+
+// operand is what the key is asked to decrypt, and 1, or 0 if encryptedKey has
+// no decryption: it is not as long as the modulus, or not below it (RFC 8017
+// §7.2.2). Anybody can see that; still the key works then, on a decoy, because
+// it would refuse such a ciphertext early or in an error of its own.
+func (k *recipientKey) operand(encryptedKey []byte) (ciphertext []byte, defined int) {
+	if len(encryptedKey) != k.public.Size() || new(big.Int).SetBytes(encryptedKey).Cmp(k.public.N) >= 0 {
+		return k.decoy, 0
+	}
+	return encryptedKey, 1
 }
 
 // unwrap is the private-key operation. A panic or an error of the key gives
