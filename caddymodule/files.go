@@ -405,12 +405,20 @@ func readFile(option, path string) ([]byte, error) {
 	return raw, err
 }
 
+// maxShownPath is the longest name of a missing file that an error quotes. No
+// RSA key is that short.
+const maxShownPath = 255
+
 // readBounded reads a regular file: a pipe would stop the server.
 func readBounded(option, path string) ([]byte, os.FileMode, error) {
 	if path == "" {
 		return nil, 0, fmt.Errorf("%s: no file is named", option)
 	}
 	info, err := os.Stat(path)
+	if err != nil && len(path) > maxShownPath {
+		// Somebody may have put the key itself where its file's name belongs. threat F03
+		return nil, 0, fmt.Errorf("%s: no such file; a name of %d characters is not shown", option, len(path))
+	}
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("%s: is not a regular file", path)
 	}

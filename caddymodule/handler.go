@@ -107,6 +107,10 @@ func (g *Gateway) Provision(ctx caddy.Context) error {
 	makeRoomForQueries(ctx)
 	g.house = app
 	g.logger = ctx.Logger(app)
+	if floor := time.Duration(g.RefusalFloor); floor < lowFloor {
+		g.logger.Warn("refusal_floor is shorter than judging may take: the time of a refusal tells devices more than they should know",
+			zap.String("profile", g.Profile), zap.Duration("refusal_floor", floor))
+	}
 	if err := registerMetrics(ctx.GetMetricsRegistry(), app); err != nil {
 		return fmt.Errorf("scep_gateway: metrics: %w", err)
 	}
@@ -165,6 +169,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	v.conclude()
 	_ = res.write(w, head) // the device may have gone; what was decided stands
+	// Now, not when this function ends: what reporting takes may depend on the
+	// reason (threat D29), and events come after the answer (contract §6).
+	_ = http.NewResponseController(w).Flush()
 	v.report()
 	return nil
 }

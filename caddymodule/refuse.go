@@ -74,14 +74,19 @@ func refusalMark(secret []byte, transactionID string, recipientNonce, random []b
 	return mac.Sum(nil)[:8]
 }
 
+// lowFloor is what refusal_floor should not be below: a few judgements, each
+// with a write that waits for the disk.
+const lowFloor = 100 * time.Millisecond
+
 // waitFloor waits until refusal_floor has passed since the message was read, so
-// that an early refusal takes as long as a late one. The caller holds nothing by then.
+// that an early refusal takes as long as a late one; one that comes later still,
+// under load, waits for the next multiple of it (threat D29). The caller holds
+// nothing by then.
 func waitFloor(ctx context.Context, readAt time.Time, floor time.Duration) {
-	left := time.Until(readAt.Add(floor))
-	if left <= 0 {
+	if floor <= 0 {
 		return
 	}
-	timer := time.NewTimer(left)
+	timer := time.NewTimer(floor - time.Since(readAt)%floor)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
