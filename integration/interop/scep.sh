@@ -109,6 +109,9 @@ else
 fi
 [ "$status" = "200 application/x-pki-message" ] || { echo "HTTP $status"; exit 1; }
 
+# One of the bundle signed it; what its key usage allows is not asked.
+cat bundle-*.pem > bundle.pem
+openssl cms -verify -noverify -binary -inform DER -in reply.der -certfile bundle.pem -out reply-content.der 2>verify.log || fail "the reply's signature does not verify"
 value() { openssl asn1parse -inform DER -in reply.der | awk -v oid="$1" 'found && /PRINTABLESTRING/ {sub(/.*:/, ""); print; exit} index($0, ":" oid) {found = 1}'; }
 pki_status=$(value 2.16.840.1.113733.1.9.3)
 echo "pkiStatus=$pki_status failInfo=$(value 2.16.840.1.113733.1.9.4)"
@@ -118,7 +121,6 @@ case $pki_status in
   3) exit 3 ;;
   *) fail "no pkiStatus in the reply" ;;
 esac
-openssl cms -verify -noverify -binary -inform DER -in reply.der -certfile ra-signing.pem -out reply-content.der 2>verify.log || fail "the reply's signature does not verify"
 openssl cms -decrypt -binary -inform DER -in reply-content.der -recip self.pem -inkey key.pem -out certs.p7b
 openssl pkcs7 -inform DER -in certs.p7b -print_certs | openssl x509 -out cert.pem
 openssl x509 -in cert.pem -noout -subject
