@@ -175,6 +175,7 @@ var routes = []route{
 	{method: http.MethodGet, path: expectationsPath + "/{id}", scope: scopeRead, serve: (*API).getExpectation},
 	{method: http.MethodPatch, path: expectationsPath + "/{id}", scope: scopeRevoke, write: "extend", serve: (*API).patchExpectation},
 	{method: http.MethodDelete, path: expectationsPath + "/{id}", scope: scopeRevoke, write: "revoke", serve: (*API).deleteExpectation},
+	{method: http.MethodPost, path: expectationsPath + "/{id}/release", scope: scopeRelease, write: "release", serve: (*API).releaseExpectation},
 }
 
 // call is one request at work.

@@ -46,6 +46,7 @@ type batchLine struct {
 	text       []byte
 	externalID string
 	prepared   gate.Prepared
+	replaces   *store.Expectation // with upsert: the live one of this external id, before this batch's window
 	answer     batchAnswer
 }
 
@@ -64,13 +65,14 @@ type batchRun struct {
 	mode   string
 	dryRun bool
 	taken  map[string]string // dry run: what earlier lines would hold, and their external ids
+	freed  map[string]bool   // dry run: ids of what earlier lines would replace
 }
 
 // batch registers line by line. The body is read whole before the first line
 // is written: a client that sends everything before it reads anything cannot
 // lock itself up, and a batch over a limit has no effect at all.
 func (h *API) batch(c *call) *problem {
-	b := &batchRun{call: c, h: h, taken: make(map[string]string)}
+	b := &batchRun{call: c, h: h, taken: make(map[string]string), freed: make(map[string]bool)}
 	if p := b.readOptions(); p != nil {
 		return p
 	}
@@ -145,7 +147,7 @@ func (b *batchRun) run(lines []*batchLine) {
 	}
 	for _, line := range lines {
 		b.prepareLine(line)
-		keys := line.keys()
+		keys := append(line.keys(), line.frees()...)
 		for _, key := range keys {
 			if held[key.key] {
 				if !flush() {
@@ -190,6 +192,21 @@ func (l *batchLine) keys() []batchKey {
 	return keys
 }
 
+// frees is what a line gives back to others by replacing what had it.
+func (l *batchLine) frees() []batchKey {
+	if l.replaces == nil {
+		return nil
+	}
+	var keys []batchKey
+	if h := l.replaces.ChallengeHash; len(h) > 0 {
+		keys = append(keys, batchKey{key: "c" + string(h)})
+	}
+	if h := l.replaces.IdentityHash; len(h) > 0 {
+		keys = append(keys, batchKey{key: "i" + string(h)})
+	}
+	return keys
+}
+
 // conflict refuses a line of a dry run for what an earlier line would hold by
 // then. With upsert a line replaces an earlier one of the same external id.
 func (b *batchRun) conflict(line *batchLine) {
@@ -205,6 +222,9 @@ func (b *batchRun) conflict(line *batchLine) {
 func (b *batchRun) take(line *batchLine) {
 	for _, k := range line.keys() {
 		b.taken[k.key] = line.externalID
+	}
+	if line.replaces != nil && line.answer.Status < http.StatusBadRequest {
+		b.freed[line.replaces.ID] = true
 	}
 }
 
@@ -226,7 +246,16 @@ func (b *batchRun) prepareLine(line *batchLine) {
 		return
 	}
 	var p *problem
-	if line.prepared, p = b.prepare(r); p != nil {
+	if line.prepared, p = b.prepare(r); p == nil && b.mode == batchUpsert {
+		p = b.h.withStore(b.call, func(ctx context.Context, s store.Store) (p *problem) {
+			var err error
+			if line.replaces, err = liveByExternalID(ctx, s, line.prepared.Expectation.Profile, line.externalID); err != nil {
+				p = b.h.failed(err)
+			}
+			return p
+		})
+	}
+	if p != nil {
 		line.fail(p)
 	}
 }
@@ -241,6 +270,7 @@ func (b *batchRun) flush(window []*batchLine) bool {
 		return false
 	}
 	var work sync.WaitGroup
+	begun := time.Now()
 	for _, line := range window {
 		if b.dryRun {
 			b.conflict(line)
@@ -261,7 +291,7 @@ func (b *batchRun) flush(window []*batchLine) bool {
 		}
 		out.Write(text)
 		out.WriteByte('\n')
-		if !b.dryRun {
+		if !b.dryRun || line.answer.Status == http.StatusConflict { // who asks what others hold is seen
 			b.logWritten(line)
 		}
 	}
@@ -272,6 +302,9 @@ func (b *batchRun) flush(window []*batchLine) bool {
 		return false
 	}
 	_ = controller.Flush()
+	if !b.dryRun && len(window) == batchWindow { // there may be more
+		rest(b.r.Context(), time.Since(begun))
+	}
 	return true
 }
 
@@ -283,7 +316,11 @@ func (b *batchRun) logWritten(line *batchLine) {
 	if line.answer.Problem != nil {
 		code = line.answer.Problem.Code
 	}
-	b.h.logLine(b.call, "batch "+b.mode, line.answer.Status, code, id, line.externalID)
+	what := "batch " + b.mode
+	if b.dryRun {
+		what += ", dry run"
+	}
+	b.h.logLine(b.call, what, line.answer.Status, code, id, line.externalID)
 }
 
 // writeLine runs on its own goroutine, where a panic would end the process
@@ -339,7 +376,7 @@ func (b *batchRun) tryLine(ctx context.Context, s store.Store, line *batchLine) 
 	if err != nil {
 		return b.h.failed(err)
 	}
-	if old := found.Expectation; old != nil && (live == nil || old.ID != live.ID) {
+	if old := found.Expectation; old != nil && (live == nil || old.ID != live.ID) && !b.freed[old.ID] {
 		switch {
 		case old.State.Live() && len(e.IdentityHash) > 0:
 			return storeProblem(store.ErrIdentityInUse)

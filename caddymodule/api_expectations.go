@@ -37,6 +37,7 @@ type expectationAnswer struct {
 	TTLSeconds           *int64            `json:"ttl_seconds"`
 	MaxUses              int               `json:"max_uses"`
 	Labels               map[string]string `json:"labels"`
+	Renews               *renewsAnswer     `json:"renews"`
 	CreatedAt            time.Time         `json:"created_at"`
 	ExpiresAt            time.Time         `json:"expires_at"`
 	Effective            effectiveAnswer   `json:"effective"`
@@ -71,6 +72,11 @@ type sanRuleAnswer struct {
 type keyAnswer struct {
 	MinBits    *int    `json:"min_bits"`
 	SPKISHA256 *string `json:"spki_sha256"`
+}
+
+type renewsAnswer struct {
+	Serial *string `json:"serial"`
+	SHA256 *string `json:"sha256"`
 }
 
 type effectiveAnswer struct {
@@ -119,6 +125,13 @@ func answerOf(e store.Expectation) expectationAnswer {
 		Warnings: []string{},
 	}
 	_ = json.Unmarshal(gate.Effective(e), &a.Effective) // the same words; here with every key
+	if e.Renews != nil {
+		a.Renews = &renewsAnswer{Serial: orNull(e.Renews.Serial), SHA256: orNull(e.Renews.SHA256)}
+		a.ChallengeFingerprint = nil // it is found by a certificate
+		a.Effective = effectiveAnswer{
+			SubjectRDNs: [][]nameAnswer{}, SANRules: []sanRuleAnswer{}, KeyUsage: []string{}, ExtKeyUsage: []string{}, ApplicationPolicies: []string{},
+		}
+	}
 	for _, rdn := range r.SubjectRDNs {
 		names := make([]nameAnswer, 0, len(rdn))
 		for _, n := range rdn {
@@ -449,6 +462,15 @@ func (h *API) patchExpectation(c *call) (answer, *problem) {
 	case x.ExpiresAt.Sub(c.now) > maxTTL:
 		return answer{}, invalid("expires_at_too_late", "is more than 30 days away")
 	}
+	return h.change(c, func(ctx context.Context, s store.Store, e store.Expectation) (store.Expectation, error) {
+		return s.Extend(ctx, e.Profile, e.ID, x.ExpiresAt.UTC(), c.client.name)
+	})
+}
+
+// change changes the expectation that the path names, if the caller sees it,
+// and answers with what it is then.
+func (h *API) change(c *call, f func(context.Context, store.Store, store.Expectation) (store.Expectation, error)) (answer, *problem) {
+	c.expectationID = c.params["id"]
 	var a expectationAnswer
 	p := h.withStore(c, func(ctx context.Context, s store.Store) *problem {
 		e, p := h.visible(ctx, s, c, c.expectationID)
@@ -456,11 +478,11 @@ func (h *API) patchExpectation(c *call) (answer, *problem) {
 			return p
 		}
 		c.externalID = e.ExternalID
-		e, err := s.Extend(ctx, e.Profile, e.ID, x.ExpiresAt.UTC(), c.client.name)
+		changed, err := f(ctx, s, e)
 		if err != nil {
 			return h.failed(err)
 		}
-		a = answerOf(e)
+		a = answerOf(changed)
 		return nil
 	})
 	if p != nil {
@@ -470,20 +492,19 @@ func (h *API) patchExpectation(c *call) (answer, *problem) {
 }
 
 func (h *API) deleteExpectation(c *call) (answer, *problem) {
-	c.expectationID = c.params["id"]
-	p := h.withStore(c, func(ctx context.Context, s store.Store) *problem {
-		e, p := h.visible(ctx, s, c, c.expectationID)
-		if p != nil {
-			return p
-		}
-		c.externalID = e.ExternalID
-		if _, err := s.Revoke(ctx, e.Profile, e.ID, c.client.name); err != nil {
-			return h.failed(err)
-		}
-		return nil
+	_, p := h.change(c, func(ctx context.Context, s store.Store, e store.Expectation) (store.Expectation, error) {
+		return s.Revoke(ctx, e.Profile, e.ID, c.client.name)
 	})
 	if p != nil {
 		return answer{}, p
 	}
 	return answer{status: http.StatusNoContent}, nil
+}
+
+// releaseExpectation gives an expectation back to its device: one that is
+// locked, or one whose key got no answer.
+func (h *API) releaseExpectation(c *call) (answer, *problem) {
+	return h.change(c, func(ctx context.Context, s store.Store, e store.Expectation) (store.Expectation, error) {
+		return s.Release(ctx, e.Profile, e.ID, c.client.name)
+	})
 }

@@ -90,7 +90,7 @@ func (d *strictDecoder) value(pointer string, t reflect.Type, nullable bool, dep
 		switch {
 		case t == nil || t.Kind() == reflect.String:
 		case t == timeType:
-			if _, err := time.Parse(time.RFC3339, token); err != nil {
+			if _, err := time.Parse(time.RFC3339, token); err != nil || strings.ContainsRune(token, ',') { // which Go takes
 				d.add(pointer, "wrong_type", "must be an RFC 3339 time")
 			}
 		default:

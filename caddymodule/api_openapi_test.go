@@ -105,6 +105,7 @@ var schemaTypes = map[string]reflect.Type{
 	"Registration": typeOf[gate.Registration](), "NameRule": typeOf[gate.NameRule](), "SAN": typeOf[gate.SAN](),
 	"SANRule": typeOf[gate.SANRule](), "Key": typeOf[gate.Key](),
 	"Expectation": typeOf[expectationAnswer](), "NameRuleAnswer": typeOf[nameAnswer](), "SANAnswer": typeOf[sanAnswer](),
+	"Renews": typeOf[gate.Renews](), "RenewsAnswer": typeOf[renewsAnswer](),
 	"SANRuleAnswer": typeOf[sanRuleAnswer](), "KeyAnswer": typeOf[keyAnswer](), "Effective": typeOf[effectiveAnswer](),
 	"Event": typeOf[eventAnswer](), "ExpectationList": typeOf[listAnswer](), "Extension": typeOf[extension](),
 	"BatchLine": typeOf[batchAnswer](), "CheckRequest": typeOf[checkRequest](), "Check": typeOf[checkAnswer](),

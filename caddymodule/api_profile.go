@@ -124,9 +124,12 @@ func (t *Template) answer() *profileTemplate {
 
 // features names what a client may rely on, so that it need not compare versions.
 func features(p *Profile) []string {
-	names := []string{"batch", "check", "labels", "upsert", "variables"}
+	names := []string{"batch", "check", "labels", "release", "upsert", "variables"}
 	if p.allowsPatterns() {
 		names = append(names, "patterns")
+	}
+	if !p.Renewal.off() {
+		names = append(names, "renewal")
 	}
 	switch gate.Source(p.Challenge.Source) {
 	case gate.SourceGateway:

@@ -640,18 +640,19 @@ func TestConflictsSayWhatIsInTheWay(t *testing.T) {
 	wantProblem(t, b.do("POST", wifi, simpleBody), 409, "challenge_used")
 }
 
-// claim lets a key take the expectation.
-func (b *apiBench) claim(id string) {
+// claim lets a key take the expectation. Nothing is settled: its forward is in flight.
+func (b *apiBench) claim(id string) store.Use {
 	b.t.Helper()
 	e, err := b.store.Get(context.Background(), "wifi", id)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	_, _, err = b.store.Claim(context.Background(), store.Claim{Profile: "wifi", ID: id, Generation: e.Generation,
+	_, use, err := b.store.Claim(context.Background(), store.Claim{Profile: "wifi", ID: id, Generation: e.Generation,
 		Key: []byte("key"), Identity: []byte("identity"), TransactionID: "tx", SenderNonce: []byte("nonce")})
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	return use
 }
 
 func TestUpsert(t *testing.T) {

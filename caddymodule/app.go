@@ -49,8 +49,9 @@ type App struct {
 
 	current atomic.Pointer[pooledStore] // set once, when everything stands
 
-	mu     sync.Mutex // guards held, gone and hasher
+	mu     sync.Mutex // guards held, deaf, gone and hasher
 	held   bool       // this instance counts in the pool, and must be taken out once
+	deaf   func()     // ends what is told of claims in doubt; nil: nothing is
 	gone   bool       // Cleanup has run: nothing is opened any more
 	hasher *gate.Hasher
 }
@@ -135,7 +136,8 @@ func (a *App) provisionProfile(name string, p *Profile, throwaway *gate.Hasher) 
 	for _, warning := range warnings {
 		a.logger.Warn(warning, zap.String("profile", name))
 	}
-	r := &running{name: name, config: p}
+	r := &running{name: name, config: p, fetcher: newCRLFetcher(p.Renewal.crlURLs(), a.logger.With(zap.String("profile", name)), a.now)}
+	a.profiles[name] = r // also if what follows fails: Cleanup closes it
 	// Before the files are read: a change while they are must be noticed.
 	a.watch("profile "+name, p.paths(), func() error { return a.reload(r) })
 	m, err := readMaterial(p, a.now())
@@ -143,11 +145,8 @@ func (a *App) provisionProfile(name string, p *Profile, throwaway *gate.Hasher) 
 		return err
 	}
 	a.logWarnings(r, m)
-	if _, err := m.compile(name, p, throwaway, a.constraintsOf, a.now); err != nil {
-		return err
-	}
-	a.profiles[name] = r
-	return nil
+	_, err = m.compile(r, throwaway, a.constraintsOf, a.now)
+	return err
 }
 
 // Start opens the store and begins to watch files. An error rolls the load back.
@@ -156,13 +155,23 @@ func (a *App) Start() error {
 		return err
 	}
 	a.nag()
-	a.watcher.start(a.logger, a.nag)
+	for _, r := range a.profiles {
+		r.fetcher.start()
+	}
+	a.watcher.start(a.logger, func() {
+		a.nag()
+		a.lookAtCRLs()
+	})
 	return nil
 }
 
-// Stop ends the watching. Requests of this configuration may still be in flight.
+// Stop ends the watching and fetching. Requests of this configuration may still
+// be in flight.
 func (a *App) Stop() error {
 	a.watcher.halt()
+	for _, r := range a.profiles {
+		r.fetcher.halt()
+	}
 	return nil
 }
 
@@ -170,11 +179,17 @@ func (a *App) Stop() error {
 // failed, and while requests of this configuration are in flight.
 func (a *App) Cleanup() error {
 	a.watcher.halt()
+	for _, r := range a.profiles {
+		r.fetcher.close()
+	}
 	a.mu.Lock()
 	a.gone = true
-	held := a.held
-	a.held = false
+	held, deaf := a.held, a.deaf
+	a.held, a.deaf = false, nil
 	a.mu.Unlock()
+	if deaf != nil {
+		deaf()
+	}
 	if !held {
 		return nil // never another instance's reference
 	}
@@ -205,6 +220,7 @@ func (a *App) ready() error {
 		_, closeErr := stores.Delete(a.poolKey)
 		return errors.Join(err, closeErr)
 	}
+	a.deaf = p.listen(a.inDoubt)
 	a.current.Store(p)
 	return nil
 }
@@ -339,6 +355,27 @@ func (a *App) nag() {
 	for _, name := range slices.Sorted(maps.Keys(a.profiles)) {
 		if r := a.profiles[name]; r.observing(now) {
 			a.logger.Warn("mode observe: requests that would be refused are forwarded", zap.String("profile", name), zap.Time("until", r.config.observeUntil()))
+		}
+	}
+}
+
+// lookAtCRLs logs when the CRLs of a profile stop to be current, and when they
+// are again.
+func (a *App) lookAtCRLs() {
+	for _, name := range slices.Sorted(maps.Keys(a.profiles)) {
+		r := a.profiles[name]
+		files := r.files.Load()
+		if files == nil {
+			continue
+		}
+		places := files.crls.stale()
+		if stale := len(places) > 0; stale != r.stale {
+			r.stale = stale
+			if stale {
+				a.logger.Error("CRLs are missing or past their nextUpdate; messages are answered with 503", zap.String("profile", name), zap.Strings("crls", places))
+			} else {
+				a.logger.Info("CRLs are current again", zap.String("profile", name))
+			}
 		}
 	}
 }

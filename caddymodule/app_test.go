@@ -353,8 +353,8 @@ func TestBrokenProfilesFailTheLoadByName(t *testing.T) {
 		"an empty profile":      {`{"wifi":{}}`, "profile wifi: challenge"},
 		"a name for no URL":     {fmt.Sprintf(`{"a/b":%s}`, good), "profile a/b: name"},
 		"an unknown field":      {`{"wifi":{"chalenge":{}}}`, "chalenge"},
-		"a later version's":     {`{"wifi":{"retry_window":"20m"}}`, "retry_window"},
-		"a renewal block":       {`{"wifi":{"renewal":{"window":"30d"}}}`, "renewal"},
+		"a later version's":     {`{"wifi":{"matcher":{}}}`, "matcher"},
+		"renewal as a word":     {`{"wifi":{"renewal":"off"}}`, "renewal"},
 		"one good and one null": {fmt.Sprintf(`{"a":%s,"b":null}`, good), "profile b"},
 	} {
 		if err := validate(config(test.profiles)); err == nil || !strings.Contains(err.Error(), test.want) {
@@ -646,7 +646,11 @@ func TestOptionsKeepTheirNames(t *testing.T) {
 	raw, err := json.Marshal(&Profile{
 		Challenge: &Challenge{Source: "gateway"}, RA: []*RA{{Name: "a"}}, CACertificate: []string{"a"}, RASigningCertificate: []string{"a"},
 		Refusal: &Refusal{Kind: "signed"}, Templates: &Templates{}, Defaults: &Defaults{}, Algorithms: &Algorithms{}, Allow: []string{"patterns"},
-		MaxMismatches: new(int), Renewal: "off", Mode: &Mode{Kind: "enforce"},
+		MaxMismatches: new(int), Renewal: &Renewal{
+			Mode: "on", Window: "33%", RequireNewKey: true, ExtKeyUsage: []string{"clientAuth"}, CADrops: []string{"E"},
+			CRL: []string{"a"}, Registration: "none",
+		},
+		RetryWindow: durationOf(0), InDoubtRelease: caddy.Duration(time.Hour), Mode: &Mode{Kind: "enforce"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -655,8 +659,12 @@ func TestOptionsKeepTheirNames(t *testing.T) {
 	if err := json.Unmarshal(raw, &fields); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"algorithms", "allow", "ca_certificate", "challenge", "defaults", "max_mismatches", "mode", "ra", "ra_signing_certificate", "refusal", "renewal", "templates"}
+	want := []string{"algorithms", "allow", "ca_certificate", "challenge", "defaults", "in_doubt_release", "max_mismatches", "mode", "ra", "ra_signing_certificate", "refusal", "renewal", "retry_window", "templates"}
 	if got := slices.Sorted(maps.Keys(fields)); !slices.Equal(got, want) {
 		t.Errorf("%q", got)
+	}
+	want = []string{"ca_drops", "crl", "ext_key_usage", "mode", "registration", "require_new_key", "window"}
+	if got := slices.Sorted(maps.Keys(fields["renewal"].(map[string]any))); !slices.Equal(got, want) {
+		t.Errorf("renewal: %q", got)
 	}
 }

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -69,6 +70,16 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //			allow patterns
 //			max_mismatches <number>
 //			renewal off
+//			renewal {
+//				window          <percent>%|<duration>
+//				require_new_key
+//				ext_key_usage   <name|oid>...
+//				ca_drops        <type>...
+//				crl             <url|file>...
+//				registration    none|required
+//			}
+//			retry_window <duration>
+//			in_doubt_release off|<duration>
 //			mode enforce
 //			mode observe until <date>
 //		}
@@ -203,7 +214,12 @@ func (p *Profile) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = p.unmarshalRenewal(d)
 		case "mode":
 			err = p.unmarshalMode(d)
-		case "retry_window", "in_doubt_release", "matcher":
+		case "retry_window":
+			p.RetryWindow = new(caddy.Duration)
+			*p.RetryWindow, err = duration(d, checkRetryWindow)
+		case "in_doubt_release":
+			p.InDoubtRelease, err = duration(d, checkInDoubtRelease, "off")
+		case "matcher":
 			err = notAvailable(d, option)
 		default:
 			err = d.Errf("profile: unrecognized option: %s", option)
@@ -431,18 +447,6 @@ func (p *Profile) unmarshalAllow(d *caddyfile.Dispenser) (err error) {
 	return noBlock(d)
 }
 
-func (p *Profile) unmarshalRenewal(d *caddyfile.Dispenser) error {
-	args := d.RemainingArgs()
-	if len(args) != 1 || args[0] != renewalOff {
-		return notAvailable(d, "renewal other than off")
-	}
-	p.Renewal = renewalOff
-	for d.NextBlock(d.Nesting()) {
-		return notAvailable(d, "a renewal block")
-	}
-	return nil
-}
-
 func (p *Profile) unmarshalMode(d *caddyfile.Dispenser) error {
 	args, err := someArgs(d)
 	if err != nil {
@@ -522,6 +526,26 @@ func number(d *caddyfile.Dispenser) (int, error) {
 		return 0, d.Errf("%s: %q is not a positive number", option, arg)
 	}
 	return n, nil
+}
+
+// duration reads one duration that check accepts, or a word that means zero.
+func duration(d *caddyfile.Dispenser, check func(time.Duration) error, zero ...string) (caddy.Duration, error) {
+	option := d.Val()
+	arg, err := oneArg(d)
+	if err != nil {
+		return 0, err
+	}
+	if slices.Contains(zero, arg) {
+		return 0, noBlock(d)
+	}
+	parsed, err := caddy.ParseDuration(arg)
+	if err != nil {
+		return 0, d.Errf("%s: %q is not a duration", option, arg)
+	}
+	if err := check(parsed); err != nil {
+		return 0, d.Errf("%v", err)
+	}
+	return caddy.Duration(parsed), noBlock(d)
 }
 
 func words(d *caddyfile.Dispenser, option string, known, never []string) ([]string, error) {

@@ -51,7 +51,6 @@ type record struct {
 	upstreamStatus  string
 	upstreamHRESULT string
 	upstreamText    string
-	inDoubt         bool
 	issued          bool
 
 	events []event // beside those that follow from the decision
@@ -67,7 +66,6 @@ func (rec *record) judged(d gate.Decision) {
 
 // settled takes over what the gate made of NDES's answer.
 func (rec *record) settled(s gate.Settled, answer *inspector.CertRep) {
-	rec.inDoubt = s.InDoubt
 	rec.upstreamHRESULT, rec.upstreamText = s.HRESULT, s.Text
 	if answer == nil {
 		return

@@ -25,6 +25,8 @@
 //   - An open store is pooled by what it is, so that the next configuration finds
 //     it open. Each request leases it; it is closed when no configuration uses it
 //     and the leases have come back, or have had their time.
+//   - Start also begins to fetch the CRLs that are at URLs, and Stop ends it. What
+//     was fetched is pooled by its URL, as the store is.
 //   - A profile's files are looked at every 30 seconds. New content is used if it
 //     is valid as a whole; a request keeps what it began with.
 //

@@ -80,9 +80,6 @@ func (rec *record) eventNames() []string {
 	if rec.issued {
 		names = append(names, eventIssued)
 	}
-	if rec.inDoubt {
-		names = append(names, eventInDoubt)
-	}
 	if rec.TheftSuspected {
 		names = append(names, eventTheftSuspected)
 	}

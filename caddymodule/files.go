@@ -36,6 +36,7 @@ type material struct {
 	cas, pins []*x509.Certificate
 	ras       []raIdentity
 	refusal   *refusalIdentity
+	crls      []*crl // those that are files
 	password  string // ndes_static
 	warnings  []string
 }
@@ -43,7 +44,7 @@ type material struct {
 // readMaterial reads every file of p. It writes nothing, and holds nothing open.
 func readMaterial(p *Profile, now time.Time) (*material, error) {
 	m := new(material)
-	for _, step := range []func(*Profile, time.Time) error{m.readCAs, m.readRAs, m.readPins, m.readRefusal, m.readPassword} {
+	for _, step := range []func(*Profile, time.Time) error{m.readCAs, m.readRAs, m.readPins, m.readRefusal, m.readCRLs, m.readPassword} {
 		if err := step(p, now); err != nil {
 			return nil, err
 		}
@@ -163,6 +164,27 @@ func (m *material) readRefusal(p *Profile, now time.Time) error {
 	}
 	if m.refusal.certificate.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
 		m.warn("%s: %s: signs refusals but lacks the key usage digitalSignature; some clients will not believe them: configure refusal signed <certificate> <key>", option, path)
+	}
+	return nil
+}
+
+// readCRLs reads the CRLs that are files. One that has ended loads, so that the
+// gateway can start and say 503 until there is a newer one.
+func (m *material) readCRLs(p *Profile, now time.Time) error {
+	const option = "renewal crl"
+	for _, path := range p.Renewal.crlFiles() {
+		raw, _, err := readUpTo(maxCRLSize, option, path)
+		if err != nil {
+			return err
+		}
+		l, err := parseCRL(path, raw, m.cas, now)
+		if err != nil {
+			return fmt.Errorf("%s: %s: %w", option, path, err)
+		}
+		if !l.current(now) {
+			m.warn("%s: %s: expired %s; messages are answered with 503 until there is a newer one", option, path, l.nextUpdate.UTC().Format(time.RFC3339))
+		}
+		m.crls = append(m.crls, l)
 	}
 	return nil
 }
@@ -409,8 +431,12 @@ func readFile(option, path string) ([]byte, error) {
 // RSA key is that short.
 const maxShownPath = 255
 
-// readBounded reads a regular file: a pipe would stop the server.
 func readBounded(option, path string) ([]byte, os.FileMode, error) {
+	return readUpTo(maxFileSize, option, path)
+}
+
+// readUpTo reads a regular file: a pipe would stop the server.
+func readUpTo(limit int64, option, path string) ([]byte, os.FileMode, error) {
 	if path == "" {
 		return nil, 0, fmt.Errorf("%s: no file is named", option)
 	}
@@ -433,9 +459,9 @@ func readBounded(option, path string) ([]byte, os.FileMode, error) {
 	if info, err = f.Stat(); err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", option, err)
 	}
-	raw, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
-	if err == nil && len(raw) > maxFileSize {
-		err = fmt.Errorf("%s: is larger than %d bytes", path, maxFileSize)
+	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(raw)) > limit {
+		err = fmt.Errorf("%s: is larger than %d bytes", path, limit)
 	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", option, err)
@@ -445,29 +471,34 @@ func readBounded(option, path string) ([]byte, os.FileMode, error) {
 
 // compile makes the gate and the opener of a profile, and proves that every key
 // works.
-func (m *material) compile(name string, p *Profile, h *gate.Hasher, constraints func(owner string) (*gate.Constraints, bool), now func() time.Time) (*profileFiles, error) {
-	oids := make([]string, 0, len(p.Defaults.ExtKeyUsage))
-	for _, usage := range p.Defaults.ExtKeyUsage {
-		oid, err := gate.ExtKeyUsageOID(usage)
-		if err != nil {
-			return nil, err
-		}
-		oids = append(oids, oid)
+func (m *material) compile(r *running, h *gate.Hasher, constraints func(owner string) (*gate.Constraints, bool), now func() time.Time) (*profileFiles, error) {
+	p := r.config
+	usages, err := oidsOf("defaults ext_key_usage", p.Defaults.ExtKeyUsage, gate.ExtKeyUsageOID)
+	if err != nil {
+		return nil, err
+	}
+	crls := m.revocation(r, now)
+	renewal, err := p.Renewal.compile(crls)
+	if err != nil {
+		return nil, err
 	}
 	profile := gate.Profile{
-		Name:           name,
+		Name:           r.name,
 		Source:         gate.Source(p.Challenge.Source),
 		DefaultTTL:     time.Duration(p.Challenge.TTL),
 		StaticPassword: m.password,
 		CAs:            m.cas,
 		KeyUsage:       p.Defaults.KeyUsage,
-		ExtKeyUsage:    oids,
+		ExtKeyUsage:    usages,
 		Digests:        p.Algorithms.Digest,
 		Ciphers:        p.Algorithms.Cipher,
 		MinRSABits:     p.Algorithms.MinRSABits,
 		AllowPatterns:  p.allowsPatterns(),
 		MaxMismatches:  *p.MaxMismatches,
 		ObserveUntil:   p.observeUntil(),
+		RetryWindow:    time.Duration(*p.RetryWindow),
+		InDoubtRelease: time.Duration(p.InDoubtRelease),
+		Renewal:        renewal,
 		Constraints:    constraints,
 	}
 	if t := p.Templates; t != nil {
@@ -495,7 +526,15 @@ func (m *material) compile(name string, p *Profile, h *gate.Hasher, constraints 
 	if refusal != nil {
 		refusal = &refusalIdentity{certificate: refusal.certificate, key: refusal.key, secret: h.RefusalSecret()}
 	}
-	return &profileFiles{gate: g, opener: opener, cas: m.cas, ras: m.ras, pins: m.pins, refusal: refusal}, nil
+	return &profileFiles{gate: g, opener: opener, cas: m.cas, ras: m.ras, pins: m.pins, refusal: refusal, crls: crls}, nil
+}
+
+// revocation joins the CRLs that were read with those that are fetched.
+func (m *material) revocation(r *running, now func() time.Time) *revocation {
+	if r.config.Renewal.off() || len(r.config.Renewal.CRL) == 0 {
+		return nil
+	}
+	return &revocation{cas: m.cas, read: m.crls, fetched: r.fetcher.fetched(), now: now}
 }
 
 func (t *Template) compile() *gate.Template {

@@ -257,10 +257,13 @@ func (w *world) message(d device) []byte {
 		d.recipient = w.ra
 	}
 	subject := []inspector.RDN{{{Type: "2.5.4.10", Value: "Example Corp"}}, {{Type: "2.5.4.3", Value: d.cn}}}
-	csr := must(inspector.BuildCSR(inspector.CSRParams{Subject: subject, KeyUsage: 1<<0 | 1<<2, Challenge: d.challenge}, d.key))
+	content := must(inspector.BuildCSR(inspector.CSRParams{Subject: subject, KeyUsage: 1<<0 | 1<<2, Challenge: d.challenge}, d.key))
+	if d.messageType == "20" {
+		content = must(inspector.BuildIssuerAndSubject(w.ca.RawSubject, subject))
+	}
 	signer := must(inspector.SelfSignedCertificate(subject, time.Now(), d.key))
 	return must(inspector.BuildPKIMessage(inspector.PKIMessage{
-		MessageType: d.messageType, SenderNonce: d.nonce, Content: csr, Recipient: d.recipient,
+		MessageType: d.messageType, SenderNonce: d.nonce, Content: content, Recipient: d.recipient,
 		SignerCert: signer, SignerKey: d.key, Cipher: d.cipher,
 	}))
 }

@@ -117,6 +117,7 @@ func (g *Gateway) Provision(ctx caddy.Context) error {
 	if g.emit, err = emitter(ctx); err != nil {
 		return err
 	}
+	app.emitBy(g.emit)
 	expiry := newExpiryWatch(g.profile, g.emit)
 	app.onFiles(func(r *running, _ *profileFiles) {
 		if r == g.profile {
@@ -183,21 +184,23 @@ func (g *Gateway) health(r *http.Request) response {
 		res.allow = "GET, HEAD"
 		return res
 	}
-	if g.down() != "" {
+	if _, down := g.down(); down {
 		return status(errDown)
 	}
 	return response{code: http.StatusOK, contentType: "text/plain; charset=utf-8", body: []byte("200 ok\n")}
 }
 
-// down names what is known not to work, "" if nothing.
-func (g *Gateway) down() gate.Reason {
+// down names what is known not to work.
+func (g *Gateway) down() (what gate.Finding, down bool) {
 	switch {
 	case !g.house.storeHealthy():
-		return gate.StoreUnavailable
+		return gate.Finding{Reason: gate.StoreUnavailable}, true
 	case !g.profile.keysHealthy():
-		return gate.KeyUnavailable
+		return gate.Finding{Reason: gate.KeyUnavailable}, true
+	case !g.profile.crlsFresh():
+		return gate.Finding{Reason: gate.UpstreamUnavailable, Field: "crl"}, true
 	}
-	return ""
+	return gate.Finding{}, false
 }
 
 // visit is one request on its way through the house.
@@ -257,7 +260,8 @@ func (v *visit) unread(err error) response {
 }
 
 // enroll judges a message and forwards it if it may pass: ParseMessage, known
-// trouble, a forward slot, the private key, the gate, next, the gate again.
+// trouble, the limits on refusals, a forward slot, the private key, the gate,
+// next, the gate again.
 func (v *visit) enroll(message []byte) response {
 	judged := sha256.Sum256(message)
 	m, err := inspector.ParseMessage(message)
@@ -271,8 +275,13 @@ func (v *visit) enroll(message []byte) response {
 	v.record.TransactionID, v.record.MessageType = m.TransactionID, messageType(m.MessageType)
 
 	// Whatever the message says, and before any private-key operation (invariant 6).
-	if reason := v.g.down(); reason != "" {
-		return v.unjudged(reason, message, judged)
+	if what, down := v.g.down(); down {
+		v.record.Findings = []gate.Finding{what}
+		return v.unjudged(what.Reason, message, judged)
+	}
+	source := refusalSource(clientIP(v.r))
+	if v.g.profile.refusals.stops(source, v.start) {
+		return v.fail(gate.Overloaded, errBusy)
 	}
 	release, err := v.g.forwards.acquire(v.r.Context())
 	if err != nil {
@@ -316,6 +325,7 @@ func (v *visit) enroll(message []byte) response {
 	}
 	// What was decided stands, and is told, also where its signature cannot be had.
 	v.record.decision = decisionRefused
+	v.g.profile.refusals.count(source, v.start)
 	return v.refusal(m, files.refusal)
 }
 

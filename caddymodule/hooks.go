@@ -10,6 +10,25 @@ import (
 type hooks struct {
 	mu      sync.Mutex
 	onFiles []func(*running, *profileFiles)
+	emit    func(name string, data map[string]any)
+}
+
+// emitBy gives the app a way to emit events, which a gateway has. All of one
+// configuration emit to the same.
+func (a *App) emitBy(emit func(name string, data map[string]any)) {
+	a.registry.mu.Lock()
+	defer a.registry.mu.Unlock()
+	a.registry.emit = emit
+}
+
+// emit emits an event, if there is a gateway.
+func (a *App) emit(name string, data map[string]any) {
+	a.registry.mu.Lock()
+	emit := a.registry.emit
+	a.registry.mu.Unlock()
+	if emit != nil {
+		emit(name, data)
+	}
 }
 
 // onFiles registers f to be called with every set of files that a profile has

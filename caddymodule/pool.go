@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +24,7 @@ const (
 	drainTime    = 10 * time.Second // how long a reload waits for requests of the configuration before it
 	closeTime    = 30 * time.Second // how long it waits for an engine to close
 	sweepEvery   = time.Minute
-	sweepBatch   = 1000             // changes in one transaction of the sweeper
+	sweepBatch   = 32               // changes in one transaction of the sweeper: enrolments wait for it
 	sweepTimeout = 30 * time.Second // for one batch
 	probeEvery   = time.Second      // while the store is known to be down
 	probeTimeout = 5 * time.Second
@@ -38,10 +39,11 @@ type pooledStore struct {
 	// and so needs no key file: it must live as long as what it hashed.
 	ownKey [32]byte
 
-	mu      sync.Mutex // guards leases and closing
-	leases  int
-	closing bool
-	idle    chan struct{} // closed when closing and no lease is left
+	mu        sync.Mutex // guards what follows
+	leases    int
+	closing   bool
+	idle      chan struct{}              // closed when closing and no lease is left
+	listeners []*func(store.Expectation) // told of claims in doubt; the newest configuration's last
 
 	down   atomic.Bool
 	wake   chan struct{} // tells the probe that the store went down
@@ -141,7 +143,7 @@ func isAnswer(err error) bool {
 	for _, sentinel := range []error{
 		store.ErrNotFound, store.ErrChallengeInUse, store.ErrChallengeUsed, store.ErrIdentityInUse,
 		store.ErrExternalIDInUse, store.ErrExpectationInUse, store.ErrNotRegistered, store.ErrGeneration,
-		store.ErrTransactionConflict, store.ErrKeyConflict, store.ErrUsed, store.ErrCursor,
+		store.ErrTransactionConflict, store.ErrKeyConflict, store.ErrUsed, store.ErrNotReleasable, store.ErrCursor,
 	} {
 		if errors.Is(err, sentinel) {
 			return true
@@ -178,7 +180,36 @@ func (p *pooledStore) check(ctx context.Context) error {
 	return p.store.Check(ctx)
 }
 
-// sweep removes what is past its retention.
+// listen lets f be told of claims in doubt until stop is called. Only whoever
+// came last is told: while a reload replaces a configuration there are two.
+func (p *pooledStore) listen(f func(store.Expectation)) (stop func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.listeners = append(p.listeners, &f)
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.listeners = slices.DeleteFunc(p.listeners, func(l *func(store.Expectation)) bool { return l == &f })
+	}
+}
+
+// tell tells of claims that the sweeper found to be in doubt.
+func (p *pooledStore) tell(inDoubt []store.Expectation) {
+	p.mu.Lock()
+	var listener func(store.Expectation)
+	if n := len(p.listeners); n > 0 {
+		listener = *p.listeners[n-1]
+	}
+	p.mu.Unlock()
+	if listener == nil {
+		return
+	}
+	for _, e := range inDoubt {
+		listener(e)
+	}
+}
+
+// sweep removes what is past its retention, and tells of claims in doubt.
 func (p *pooledStore) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -188,18 +219,40 @@ func (p *pooledStore) sweep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		for n := sweepBatch; n >= sweepBatch && ctx.Err() == nil; {
-			var err error
-			if n, err = p.sweepOnce(ctx); err != nil && ctx.Err() == nil {
-				p.log().Error("sweeping the store", zap.Error(err))
-				p.reportError(err)
+		for changes := sweepBatch; changes >= sweepBatch && ctx.Err() == nil; {
+			begun := time.Now()
+			swept, err := p.sweepOnce(ctx)
+			// The store reports each once: what is not told now is never told.
+			p.tell(swept.InDoubt)
+			if err != nil {
+				if ctx.Err() == nil {
+					p.log().Error("sweeping the store", zap.Error(err))
+					p.reportError(err)
+				}
 				break
+			}
+			if changes = swept.Changes; changes >= sweepBatch {
+				rest(ctx, time.Since(begun)) // half of the writer's time is the enrolments'
 			}
 		}
 	}
 }
 
-func (p *pooledStore) sweepOnce(ctx context.Context) (int, error) {
+// maxRest bounds what work in bulk leaves to others after each of its pieces.
+const maxRest = 100 * time.Millisecond
+
+// rest waits as long as a piece of work in bulk has taken, so that an enrolment
+// beside it is not slowed down by more than half.
+func rest(ctx context.Context, took time.Duration) {
+	timer := time.NewTimer(min(took, maxRest))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func (p *pooledStore) sweepOnce(ctx context.Context) (store.Swept, error) {
 	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
 	return p.store.Sweep(ctx, sweepBatch)

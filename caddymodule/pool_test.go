@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -30,11 +31,12 @@ func (s *stubStore) Check(context.Context) error {
 	return s.check()
 }
 
-func (s *stubStore) Sweep(_ context.Context, max int) (int, error) {
+func (s *stubStore) Sweep(_ context.Context, max int) (store.Swept, error) {
 	if s.sweep == nil {
-		return 0, nil
+		return store.Swept{}, nil
 	}
-	return s.sweep(max)
+	n, err := s.sweep(max)
+	return store.Swept{Changes: n}, err
 }
 
 func (s *stubStore) Close() error {
@@ -176,19 +178,21 @@ func TestAnswersOfAWorkingStoreDoNotTakeItDown(t *testing.T) {
 func TestTheSweeperWorksInBatchesUntilNothingIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
-		left, batches := 2500, []int(nil)
+		left, batches := 2*sweepBatch+5, []int(nil)
 		p := newPooledStore(&stubStore{sweep: func(max int) (int, error) {
 			mu.Lock()
 			defer mu.Unlock()
+			time.Sleep(10 * time.Millisecond)
 			n := min(max, left)
 			left -= n
 			batches = append(batches, n)
 			return n, nil
 		}}, "")
-		time.Sleep(sweepEvery)
+		begun := time.Now()
+		time.Sleep(sweepEvery + 50*time.Millisecond) // three batches, and two rests as long
 		synctest.Wait()
-		if fmt.Sprint(batches) != "[1000 1000 500]" {
-			t.Errorf("batches %v", batches)
+		if want := []int{sweepBatch, sweepBatch, 5}; !slices.Equal(batches, want) || time.Since(begun) != sweepEvery+50*time.Millisecond {
+			t.Errorf("batches %v, want %v", batches, want)
 		}
 		if err := p.Destruct(); err != nil {
 			t.Fatal(err)

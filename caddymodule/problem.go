@@ -86,6 +86,7 @@ var storeProblems = []struct {
 	{store.ErrExternalIDInUse, http.StatusConflict, "external_id_in_use", "/external_id"},
 	{store.ErrExpectationInUse, http.StatusConflict, "expectation_in_use", ""},
 	{store.ErrNotRegistered, http.StatusConflict, "not_registered", ""},
+	{store.ErrNotReleasable, http.StatusConflict, "expectation_not_releasable", ""},
 	{store.ErrCursor, http.StatusBadRequest, "invalid_cursor", ""},
 }
 

@@ -52,8 +52,18 @@ type Profile struct {
 	// How many distinct wrong identities lock an expectation. Default: 3.
 	MaxMismatches *int `json:"max_mismatches,omitempty"`
 
-	// Must be `off`: renewals with a certificate instead of a challenge are refused.
-	Renewal string `json:"renewal,omitempty"`
+	// How a certificate may be renewed with itself instead of with a challenge.
+	// Must be written before decisions are enforced.
+	Renewal *Renewal `json:"renewal,omitempty"`
+
+	// How long after a certificate was issued the same request may be sent again,
+	// for a device that did not get the answer; and how long the outcome of a
+	// request may be unknown before it is reported. At most 24h. Default: 20m.
+	RetryWindow *caddy.Duration `json:"retry_window,omitempty"`
+
+	// How long after its last attempt a key keeps an expectation for which no
+	// answer came. At least 5m. Default: until it is released by hand.
+	InDoubtRelease caddy.Duration `json:"in_doubt_release,omitempty"`
 
 	// Whether decisions are enforced. Default: enforce.
 	Mode *Mode `json:"mode,omitempty"`
@@ -167,7 +177,6 @@ const (
 	refusalHTTP403 = "http_403"
 	modeEnforce    = "enforce"
 	modeObserve    = "observe"
-	renewalOff     = "off"
 	allowPatterns  = "patterns"
 )
 
@@ -180,6 +189,9 @@ const (
 	maxMinRSABits        = 8192
 	defaultMaxMismatches = 3
 	maxMaxMismatches     = 1000
+	defaultRetryWindow   = 20 * time.Minute
+	maxRetryWindow       = 24 * time.Hour
+	minInDoubtRelease    = 5 * time.Minute
 )
 
 var (
@@ -208,6 +220,8 @@ func (p *Profile) normalize(expand func(option string, value *string) error, now
 		p.normalizeDefaults,
 		func() error { return p.normalizeTemplates(expand) },
 		p.normalizePolicy,
+		p.normalizeLife,
+		func() error { return p.Renewal.normalize(expand, p.Defaults.ExtKeyUsage) },
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -386,18 +400,8 @@ func (p *Profile) normalizeDefaults() error {
 	if len(d.ExtKeyUsage) == 0 {
 		d.ExtKeyUsage = []string{"clientAuth"}
 	}
-	oids := make([]string, 0, len(d.ExtKeyUsage))
-	for _, usage := range d.ExtKeyUsage {
-		oid, err := gate.ExtKeyUsageOID(usage)
-		if err != nil {
-			return fmt.Errorf("defaults ext_key_usage: %w", err)
-		}
-		if slices.Contains(oids, oid) {
-			return fmt.Errorf("defaults ext_key_usage: %s stands twice", usage)
-		}
-		oids = append(oids, oid)
-	}
-	return nil
+	_, err := oidsOf("defaults ext_key_usage", d.ExtKeyUsage, gate.ExtKeyUsageOID)
+	return err
 }
 
 func (p *Profile) normalizeTemplates(expand func(string, *string) error) error {
@@ -448,8 +452,33 @@ func (p *Profile) normalizePolicy() error {
 	if *p.MaxMismatches < 1 || *p.MaxMismatches > maxMaxMismatches {
 		return fmt.Errorf("max_mismatches: must be from 1 to %d", maxMaxMismatches)
 	}
-	if p.Renewal != "" && p.Renewal != renewalOff {
-		return errors.New("renewal other than off is not available in this version")
+	return nil
+}
+
+func (p *Profile) normalizeLife() error {
+	if p.RetryWindow == nil {
+		window := caddy.Duration(defaultRetryWindow)
+		p.RetryWindow = &window
+	}
+	if err := checkRetryWindow(time.Duration(*p.RetryWindow)); err != nil {
+		return err
+	}
+	if p.InDoubtRelease == 0 {
+		return nil
+	}
+	return checkInDoubtRelease(time.Duration(p.InDoubtRelease))
+}
+
+func checkRetryWindow(d time.Duration) error {
+	if d < 0 || d > maxRetryWindow {
+		return errors.New("retry_window: must be from 0s to 24h")
+	}
+	return nil
+}
+
+func checkInDoubtRelease(d time.Duration) error {
+	if d < minInDoubtRelease {
+		return errors.New("in_doubt_release: must be off, or at least 5m")
 	}
 	return nil
 }
@@ -464,8 +493,8 @@ func (p *Profile) normalizeMode(now time.Time, warnings []string) ([]string, err
 		if p.Mode.Until != "" {
 			return nil, errors.New("mode enforce: takes no date")
 		}
-		if p.Renewal == "" {
-			return nil, errors.New("renewal: must be written (renewal off) before mode enforce")
+		if p.Renewal == nil {
+			return nil, errors.New("renewal: must be written (renewal off, or a block) before mode enforce")
 		}
 		return warnings, nil
 	case modeObserve:
@@ -513,7 +542,7 @@ func (p *Profile) paths() []string {
 	for _, ra := range p.RA {
 		paths = append(paths, ra.Certificate, ra.Key, ra.PasswordFile)
 	}
-	paths = slices.Concat(paths, p.CACertificate, p.RASigningCertificate)
+	paths = slices.Concat(paths, p.CACertificate, p.RASigningCertificate, p.Renewal.crlFiles())
 	return slices.DeleteFunc(paths, func(path string) bool { return path == "" })
 }
 

@@ -18,7 +18,7 @@ func smallProfile() *Profile {
 		Challenge:     &Challenge{Source: "ndes_one_time"},
 		RA:            []*RA{{Name: "ndes1", Certificate: "ra.crt", Key: "ra.key"}},
 		CACertificate: []string{"ca.crt"},
-		Renewal:       "off",
+		Renewal:       &Renewal{Mode: "off"},
 	}
 }
 
@@ -37,6 +37,7 @@ func TestWhatIsNotConfiguredHasItsDefault(t *testing.T) {
 		Digest: []string{"sha1", "sha256", "sha384", "sha512"}, Cipher: []string{"des3", "aes128", "aes256"}, MinRSABits: 2048,
 	}
 	want.MaxMismatches = &three
+	want.RetryWindow = durationOf(20 * time.Minute)
 	want.Mode = &Mode{Kind: "enforce"}
 	if diff := cmp.Diff(want, p); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -122,16 +123,38 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 		"an extended key usage under 2 names": {
 			func(p *Profile) { p.Defaults = &Defaults{ExtKeyUsage: []string{"clientAuth", "1.3.6.1.5.5.7.3.2"}} }, "stands twice",
 		},
-		"md5":                       {func(p *Profile) { p.Algorithms = &Algorithms{Digest: []string{"md5"}} }, "md5 is never accepted"},
-		"rc4":                       {func(p *Profile) { p.Algorithms = &Algorithms{Cipher: []string{"rc4"}} }, "rc4 is never accepted"},
-		"an unknown cipher":         {func(p *Profile) { p.Algorithms = &Algorithms{Cipher: []string{"aes192"}} }, "algorithms cipher"},
-		"keys of 1023 bits":         {func(p *Profile) { p.Algorithms = &Algorithms{MinRSABits: 1023} }, "min_rsa_bits"},
-		"keys of 8193 bits":         {func(p *Profile) { p.Algorithms = &Algorithms{MinRSABits: 8193} }, "min_rsa_bits"},
-		"an unknown allowance":      {func(p *Profile) { p.Allow = []string{"all"} }, "allow"},
-		"no mismatches":             {func(p *Profile) { p.MaxMismatches = &zero }, "max_mismatches"},
-		"too many mismatches":       {func(p *Profile) { p.MaxMismatches = &many }, "max_mismatches"},
-		"renewal not written":       {func(p *Profile) { p.Renewal = "" }, "renewal: must be written"},
-		"renewal that is not off":   {func(p *Profile) { p.Renewal = "on" }, "not available in this version"},
+		"md5":                      {func(p *Profile) { p.Algorithms = &Algorithms{Digest: []string{"md5"}} }, "md5 is never accepted"},
+		"rc4":                      {func(p *Profile) { p.Algorithms = &Algorithms{Cipher: []string{"rc4"}} }, "rc4 is never accepted"},
+		"an unknown cipher":        {func(p *Profile) { p.Algorithms = &Algorithms{Cipher: []string{"aes192"}} }, "algorithms cipher"},
+		"keys of 1023 bits":        {func(p *Profile) { p.Algorithms = &Algorithms{MinRSABits: 1023} }, "min_rsa_bits"},
+		"keys of 8193 bits":        {func(p *Profile) { p.Algorithms = &Algorithms{MinRSABits: 8193} }, "min_rsa_bits"},
+		"an unknown allowance":     {func(p *Profile) { p.Allow = []string{"all"} }, "allow"},
+		"no mismatches":            {func(p *Profile) { p.MaxMismatches = &zero }, "max_mismatches"},
+		"too many mismatches":      {func(p *Profile) { p.MaxMismatches = &many }, "max_mismatches"},
+		"renewal not written":      {func(p *Profile) { p.Renewal = nil }, "renewal: must be written"},
+		"renewal without a mode":   {func(p *Profile) { p.Renewal = &Renewal{Window: "33%"} }, `renewal: unknown mode ""`},
+		"renewal off with options": {func(p *Profile) { p.Renewal = &Renewal{Mode: "off", RequireNewKey: true} }, "renewal off: takes no options"},
+		"a window of nothing":      {func(p *Profile) { p.Renewal = &Renewal{Mode: "on", Window: "0%"} }, "renewal window"},
+		"a window of 101%":         {func(p *Profile) { p.Renewal = &Renewal{Mode: "on", Window: "101%"} }, "renewal window"},
+		"a window of -1%":          {func(p *Profile) { p.Renewal = &Renewal{Mode: "on", Window: "-1%"} }, "renewal window"},
+		"a window of -30 days":     {func(p *Profile) { p.Renewal = &Renewal{Mode: "on", Window: "-30d"} }, "renewal window"},
+		"renewal by an agent":      {func(p *Profile) { p.Renewal = &Renewal{Mode: "on", ExtKeyUsage: []string{"1.3.6.1.4.1.311.20.2.1"}} }, "renewal ext_key_usage"},
+		"a usage under 2 names": {func(p *Profile) {
+			p.Renewal = &Renewal{Mode: "on", ExtKeyUsage: []string{"clientAuth", "1.3.6.1.5.5.7.3.2"}}
+		}, "stands twice"},
+		"an unknown name type":      {func(p *Profile) { p.Renewal = &Renewal{Mode: "on", CADrops: []string{"CNN"}} }, "renewal ca_drops"},
+		"a name for a name type":    {func(p *Profile) { p.Renewal = &Renewal{Mode: "on", CADrops: []string{"CN=a,O"}} }, "renewal ca_drops"},
+		"a name type twice":         {func(p *Profile) { p.Renewal = &Renewal{Mode: "on", CADrops: []string{"E", "emailAddress"}} }, "stands twice"},
+		"a CRL that is nowhere":     {func(p *Profile) { p.Renewal = &Renewal{Mode: "on", CRL: []string{" "}} }, "renewal crl: is empty"},
+		"a CRL by LDAP":             {func(p *Profile) { p.Renewal = &Renewal{Mode: "on", CRL: []string{"ldap://ca/x"}} }, "only files, http and https"},
+		"a CRL with a password":     {func(p *Profile) { p.Renewal = &Renewal{Mode: "on", CRL: []string{"http://a:b@ca/x"}} }, "renewal crl"},
+		"a CRL without a host":      {func(p *Profile) { p.Renewal = &Renewal{Mode: "on", CRL: []string{"http:///x"}} }, "renewal crl"},
+		"a CRL twice":               {func(p *Profile) { p.Renewal = &Renewal{Mode: "on", CRL: []string{"a", "a"}} }, "stands twice"},
+		"an unknown registration":   {func(p *Profile) { p.Renewal = &Renewal{Mode: "on", Registration: "maybe"} }, "renewal registration"},
+		"a negative retry window":   {func(p *Profile) { p.RetryWindow = durationOf(-1) }, "retry_window"},
+		"a retry window over a day": {func(p *Profile) { p.RetryWindow = durationOf(24*time.Hour + 1) }, "retry_window"},
+		"release after 4 minutes":   {func(p *Profile) { p.InDoubtRelease = caddy.Duration(4 * time.Minute) }, "in_doubt_release"},
+		"a negative release":        {func(p *Profile) { p.InDoubtRelease = -1 }, "in_doubt_release"},
 		"an unknown mode":           {func(p *Profile) { p.Mode = &Mode{Kind: "audit"} }, "mode"},
 		"a mode without a kind":     {func(p *Profile) { p.Mode = &Mode{} }, "mode"},
 		"enforcing with a date":     {func(p *Profile) { p.Mode = &Mode{Kind: "enforce", Until: "2030-01-01"} }, "mode enforce"},
@@ -151,6 +174,11 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 	if _, err := (*Profile)(nil).normalize(expandPlaceholder, configTime); err == nil {
 		t.Error("a null profile was accepted")
 	}
+}
+
+func durationOf(d time.Duration) *caddy.Duration {
+	c := caddy.Duration(d)
+	return &c
 }
 
 func TestPlaceholdersAreExpandedWhenTheConfigurationLoads(t *testing.T) {
@@ -176,7 +204,7 @@ func TestObservingEnds(t *testing.T) {
 		"2020-01-01":                false,
 	} {
 		p := smallProfile()
-		p.Mode, p.Renewal = &Mode{Kind: "observe", Until: until}, ""
+		p.Mode, p.Renewal = &Mode{Kind: "observe", Until: until}, nil
 		warnings, err := p.normalize(expandPlaceholder, configTime)
 		if err != nil {
 			t.Errorf("%s: %v", until, err)

@@ -19,6 +19,11 @@ type running struct {
 	name   string
 	config *Profile // checked, with defaults filled in; read only
 
+	fetcher *crlFetcher // nil: no CRL is at a URL
+	stale   bool        // a CRL was missing or past its nextUpdate when last looked at; the app's watcher's own
+
+	refusals refusalLimits
+
 	// files is nil until the app has opened its store, which App.lease and
 	// App.ready do on first use. Nil refuses.
 	files atomic.Pointer[profileFiles]
@@ -35,6 +40,7 @@ type profileFiles struct {
 	ras     []raIdentity
 	pins    []*x509.Certificate // ra_signing_certificate
 	refusal *refusalIdentity    // nil: refusal http_403
+	crls    *revocation         // nil: none is configured
 }
 
 // raIdentity is one `ra` block.
@@ -62,6 +68,12 @@ type storeLease struct {
 // keysHealthy reports whether the profile has keys that passed their self-test.
 func (r *running) keysHealthy() bool { return r != nil && r.files.Load() != nil }
 
+// crlsFresh reports whether nothing is known to be wrong with the profile's CRLs.
+func (r *running) crlsFresh() bool {
+	files := r.files.Load()
+	return files == nil || files.crls.fresh()
+}
+
 // observing reports whether refusals are only recorded at the time now.
 func (r *running) observing(now time.Time) bool {
 	until := r.config.observeUntil()
@@ -74,11 +86,12 @@ func (a *App) load(r *running, h *gate.Hasher) (*material, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := m.compile(r.name, r.config, h, a.constraintsOf, a.now)
+	files, err := m.compile(r, h, a.constraintsOf, a.now)
 	if err != nil {
 		return nil, err
 	}
 	r.files.Store(files)
+	r.fetcher.trust(files.cas)
 	a.filesLoaded(r, files)
 	return m, nil
 }

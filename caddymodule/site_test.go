@@ -122,7 +122,7 @@ func (s *site) profile() *Profile {
 		Challenge:     &Challenge{Source: "gateway"},
 		RA:            []*RA{{Name: "ndes1", Certificate: s.path("ra.crt"), Key: s.path("ra.key")}},
 		CACertificate: []string{s.path("ca.crt")},
-		Renewal:       "off",
+		Renewal:       &Renewal{Mode: "off"},
 		Mode:          &Mode{Kind: "enforce"},
 	}
 }

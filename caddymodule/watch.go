@@ -103,7 +103,7 @@ func digestFiles(paths []string) (sum [sha256.Size]byte) {
 }
 
 func digestFile(all hash.Hash, path string) {
-	raw, mode, err := readBounded("watching", path)
+	raw, mode, err := readUpTo(maxCRLSize, "watching", path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		fmt.Fprintf(all, "%q missing\n", path)

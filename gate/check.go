@@ -38,6 +38,9 @@ func (g *Gate) Check(ctx context.Context, csrDER []byte, e store.Expectation, co
 		return verdict([]Finding{finding(reason, "", "", err.Error())})
 	}
 	findings := g.proof(csr)
+	if e.Renews != nil { // what a renewal may contain is in the certificate that signs it
+		return verdict(append(findings, finding(RenewalSignerUntrusted, "signer", "the certificate to renew", "a request alone")))
+	}
 	w := g.read(csr)
 	if compareChallenge {
 		spki := csr.SPKISHA256()

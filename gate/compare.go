@@ -32,26 +32,33 @@ func (g *Gate) read(csr *inspector.CSR) *wanted {
 	if csr.HasKeyUsage {
 		w.keyUsage = keyUsageNames(csr.KeyUsage)
 	}
-	if csr.SID != "" {
-		w.sids = append(w.sids, csr.SID)
-	}
-	for _, n := range csr.SAN {
-		switch {
-		case n.Type == sanURI && strings.HasPrefix(n.Value, sidTag):
-			w.sids = append(w.sids, n.Value[len(sidTag):])
-		case n.Type == sanURI && sidURI(n.Value):
-			w.oddSID = n.Value
-			w.sids = append(w.sids, n.Value)
-		default:
-			w.san = append(w.san, n)
-		}
-	}
+	w.san, w.sids, w.oddSID = carriers(csr.SAN, csr.SID)
 	t, ok := g.profile.Templates.pick(w.keyUsage)
 	w.picks = ok
 	if t != nil {
 		w.template = *t
 	}
 	return w
+}
+
+// carriers parts alternative names from what carries a SID: its extension, and
+// URIs. One that is not spelt exactly stands among the SIDs as it is, and is odd.
+func carriers(san []inspector.GeneralName, extension string) (names []inspector.GeneralName, sids []string, odd string) {
+	if extension != "" {
+		sids = append(sids, extension)
+	}
+	for _, n := range san {
+		switch {
+		case n.Type == sanURI && strings.HasPrefix(n.Value, sidTag):
+			sids = append(sids, n.Value[len(sidTag):])
+		case n.Type == sanURI && sidURI(n.Value):
+			odd = n.Value
+			sids = append(sids, n.Value)
+		default:
+			names = append(names, n)
+		}
+	}
+	return names, sids, odd
 }
 
 // identity is whom w is for. More than one SID makes an identity that nobody can expect.
@@ -198,13 +205,18 @@ func (g *Gate) compare(ctx context.Context, w *wanted, e *store.Expectation) (fi
 		}
 		calls = append(calls, MatcherCall{m.Name(), result})
 	}
+	return append(findings, w.unexpected()...), calls
+}
+
+// unexpected lists what nothing and nobody can expect.
+func (w *wanted) unexpected() (findings []Finding) {
 	for _, oid := range w.csr.UnexpectedExtensions {
 		findings = append(findings, finding(UnexpectedExtension, "extension", "", oid))
 	}
 	for _, oid := range w.csr.UnexpectedAttributes {
 		findings = append(findings, finding(UnexpectedAttribute, "attribute", "", oid))
 	}
-	return findings, calls
+	return findings
 }
 
 // fields in the order of the findings.

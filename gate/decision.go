@@ -87,6 +87,9 @@ func newDecision(r Request) Decision {
 	}
 	if o := r.Opened; o != nil {
 		d.RA = safe(o.RA, maxFieldText)
+		if o.Err == nil && o.Poll != nil {
+			d.RequestedSubject = subjectText(o.Poll.Subject)
+		}
 		if o.Err == nil && o.CSR != nil {
 			d.RequestedSubject = subjectText(o.CSR.Subject)
 			d.RequestedSAN = sanText(o.CSR.SAN)

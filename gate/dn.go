@@ -54,7 +54,7 @@ const (
 // OID. RFC 4514 §3: names are case-insensitive.
 func attributeOID(nameOrOID string) (string, bool) {
 	for _, t := range nameTypes {
-		if strings.EqualFold(t.name, nameOrOID) {
+		if asciiLower(t.name) == asciiLower(nameOrOID) {
 			return t.oid, true
 		}
 	}

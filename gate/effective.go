@@ -15,6 +15,7 @@ import (
 func SameRegistration(a, b store.Expectation) bool {
 	return a.Profile == b.Profile && a.Owner == b.Owner && a.ExternalID == b.ExternalID &&
 		slices.Equal(a.ChallengeHash, b.ChallengeHash) && slices.Equal(a.IdentityHash, b.IdentityHash) &&
+		(a.Renews == nil) == (b.Renews == nil) && // which certificate is in the hashes
 		a.MaxUses == b.MaxUses && maps.Equal(a.Labels, b.Labels) &&
 		contentKey(a.Content) == contentKey(b.Content)
 }
@@ -54,8 +55,12 @@ type effective struct {
 	Key                 Key             `json:"key"`
 }
 
-// Effective is the answer's `effective` object: what will be compared.
+// Effective is the answer's `effective` object: what will be compared. Of a
+// renewal that is which certificate must sign it: the rest is in there.
 func Effective(e store.Expectation) json.RawMessage {
+	if e.Renews != nil {
+		return effectiveRenewal(e.Renews)
+	}
 	c := e.Content
 	out := effective{
 		SubjectRDNs:         [][]store.Value{},

@@ -164,7 +164,7 @@ func judgeProfile(t testing.TB) Profile {
 		},
 		KeyUsage: []string{"digitalSignature", "keyEncipherment"}, ExtKeyUsage: []string{oidClientAuth},
 		Digests: []string{"sha1", "sha256", "sha384", "sha512"}, Ciphers: []string{"des3", "aes128", "aes256"},
-		MinRSABits: 2048, AllowPatterns: true, MaxMismatches: 3,
+		MinRSABits: 2048, AllowPatterns: true, MaxMismatches: 3, RetryWindow: 20 * time.Minute,
 		Constraints: func(owner string) (*Constraints, bool) { return nil, owner == "jamf" },
 	}
 }

@@ -59,6 +59,15 @@ type Profile struct {
 	AllowPatterns  bool
 	MaxMismatches  int
 	ObserveUntil   time.Time // zero: enforce
+
+	// RetryWindow is how long after it was issued a certificate may be asked for
+	// again by the same key and transaction, and how long a claim may be open
+	// before it is reported as in doubt. InDoubtRelease is how long before it is
+	// released by itself; zero: never.
+	RetryWindow    time.Duration
+	InDoubtRelease time.Duration
+	Renewal        *Renewal // nil: off
+
 	// Constraints gives what the named API client may register now; false if
 	// there is no such client any more, which refuses.
 	Constraints func(owner string) (*Constraints, bool)
@@ -69,6 +78,12 @@ type Profile struct {
 var (
 	knownDigests = []string{"sha1", "sha256", "sha384", "sha512"}
 	knownCiphers = []string{"des", "des3", "aes128", "aes256"}
+)
+
+// Bounds of what a profile may say about time (contract §2).
+const (
+	maxRetryWindow      = 24 * time.Hour
+	leastInDoubtRelease = 5 * time.Minute
 )
 
 // leastRSABits is the least that `algorithms` can name.
@@ -140,6 +155,15 @@ func (p *Profile) validate() error {
 	}
 	if p.Constraints == nil {
 		return errors.New("no client constraints")
+	}
+	if p.RetryWindow < 0 || p.RetryWindow > maxRetryWindow {
+		return fmt.Errorf("retry_window is not within 0 and %s", maxRetryWindow)
+	}
+	if p.InDoubtRelease != 0 && p.InDoubtRelease < leastInDoubtRelease {
+		return fmt.Errorf("in_doubt_release below %s", leastInDoubtRelease)
+	}
+	if p.Renewal != nil {
+		return p.Renewal.validate()
 	}
 	return nil
 }

@@ -35,6 +35,19 @@ func (h *Hasher) Challenge(profile, challenge string) []byte {
 	return h.mac("challenge", profile, challenge)
 }
 
+// Renewal is the lookup key of a renewal by the SHA-256 of the certificate that
+// signs it, in lower-case hexadecimal. It equals no challenge's.
+func (h *Hasher) Renewal(profile, sha256 string) []byte {
+	return h.mac("renewal", profile, sha256)
+}
+
+// RenewalSerial is the lookup key of a renewal by the serial number of the
+// certificate that signs it, in lower-case hexadecimal without leading zeros. It
+// equals no identity's.
+func (h *Hasher) RenewalSerial(profile, serial string) []byte {
+	return h.mac("renewal serial", profile, serial)
+}
+
 // Fingerprint is what both sides may compare: 8 hex digits of the challenge's hash.
 func Fingerprint(challengeHash []byte) string {
 	if len(challengeHash) < 4 {

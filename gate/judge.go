@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/scepgate/scepgate/inspector"
 	"github.com/scepgate/scepgate/store"
 )
 
@@ -25,15 +26,20 @@ const (
 	maxReads = 5 * maxUsesLimit
 )
 
-// asked is one request and what the store is asked about it.
+// asked is one message and what the store is asked about it.
 type asked struct {
 	lookup        store.Lookup
-	renewal       bool      // the signer is not self-signed
-	real          bool      // the lookup is by what the request says; otherwise by a random key
+	way           way
+	by            signatory
+	real          bool      // the lookup is by what the message says; otherwise by a random key
 	findings      []Finding // what can be told without the store
-	w             *wanted   // nil: nothing that could be compared
-	key           []byte    // SHA-256 of the signer's SubjectPublicKeyInfo
-	identity      []byte    // identity digest
+	w             *wanted   // nil: no request that could be compared
+	poll          *inspector.IssuerAndSubject
+	old           *renewed // the certificate that signs; nil: no renewal
+	made          bool     // nobody registered this renewal: the claim makes its record
+	key           []byte   // SHA-256 of the SubjectPublicKeyInfo that holds, or shall hold, a use
+	identity      []byte   // identity digest
+	subject       []byte   // subject digest
 	transactionID string
 	senderNonce   []byte
 	clientIP      string // escaped, bounded
@@ -41,7 +47,8 @@ type asked struct {
 }
 
 // Judge decides and, if it is to be forwarded, claims. It asks s exactly one
-// Find in every case. A Forward decision must be followed by exactly one Settle.
+// Find in every case, but for a second one after a lost race for a renewal that
+// nobody registered. A Forward decision must be followed by exactly one Settle.
 //
 // A panic, wherever it comes from, refuses. In mode observe what would be
 // refused is forwarded without a claim, and marked.
@@ -61,20 +68,18 @@ func (g *Gate) Judge(ctx context.Context, s store.Store, r Request) (d Decision)
 	defer cancel()
 
 	d = newDecision(r)
-	q := g.ask(r, &d)
-	hit, err := find(ctx, s, q.lookup)
-	if err != nil || !q.answeredBy(hit) {
+	q := g.ask(ctx, r, &d)
+	e, err := g.find(ctx, s, &q)
+	if err != nil {
 		d.fail(StoreUnavailable)
 		return d
 	}
-	if hit.TransactionKey != nil && !bytes.Equal(hit.TransactionKey, q.key) {
-		q.findings = append(q.findings, finding(TransactionConflict, "transaction_id", "", q.transactionID)) // threat D22
+	if q.old != nil && q.old.stale { // threat D15: a CRL that is not there is no CRL without this certificate
+		d.fail(UpstreamUnavailable)
+		d.Findings[0].Field = "crl"
+		return d
 	}
-	e := hit.Expectation
 	if e == nil {
-		if q.real && !q.renewal {
-			q.findings = append(q.findings, g.unknown())
-		}
 		d.refuse(q.findings)
 		return d
 	}
@@ -92,20 +97,25 @@ func (g *Gate) Judge(ctx context.Context, s store.Store, r Request) (d Decision)
 		switch err := g.claim(ctx, s, &q, e, &d); {
 		case err == nil:
 			return d
-		case errors.Is(err, store.ErrTransactionConflict):
-			g.reject(ctx, s, &q, e, []Finding{finding(TransactionConflict, "transaction_id", "", q.transactionID)}, false, &d)
-			return d
-		case errors.Is(err, store.ErrKeyConflict):
-			g.reject(ctx, s, &q, e, []Finding{finding(ChallengeInUse, "challenge", "", "")}, false, &d)
-			return d
-		case errors.Is(err, store.ErrUsed):
-			g.reject(ctx, s, &q, e, []Finding{finding(ChallengeUsed, "challenge", "", "")}, false, &d)
+		case errors.Is(err, store.ErrTransactionConflict), errors.Is(err, store.ErrKeyConflict), errors.Is(err, store.ErrUsed):
+			g.reject(ctx, s, &q, e, []Finding{q.lost(err, e)}, false, &d)
 			return d
 		case errors.Is(err, store.ErrGeneration), errors.Is(err, store.ErrNotRegistered):
-			// Somebody changed it between the read and the claim (threat D02).
-			// It is read again by its id, not found again, and judged anew.
-			if e, err = get(ctx, s, g.profile.Name, e.ID); err != nil {
+			// Somebody changed it between the read and the claim (threat D02). It
+			// is read again by its id, not found again, and judged anew. What only
+			// the claim would have made has no id yet.
+			if q.made {
+				e, err = g.find(ctx, s, &q)
+			} else {
+				e, err = get(ctx, s, g.profile.Name, e.ID)
+			}
+			if err != nil {
 				d.fail(StoreUnavailable)
+				return d
+			}
+			if e == nil {
+				d.ExpectationID = ""
+				d.refuse(q.findings)
 				return d
 			}
 		default:
@@ -117,17 +127,16 @@ func (g *Gate) Judge(ctx context.Context, s store.Store, r Request) (d Decision)
 	return d
 }
 
-// ask judges what needs no store, and makes the question for the store: by the
-// challenge or identity where there is one, by a random key in every other
-// case, so that the store is asked once and alike (invariant 6, threat D29).
-func (g *Gate) ask(r Request, d *Decision) asked {
+// ask judges what needs no store, and makes the question for the store: by what
+// the message says where it says something, by a random key in every other case,
+// so that the store is asked once and alike (invariant 6, threat D29).
+func (g *Gate) ask(ctx context.Context, r Request, d *Decision) asked {
 	q := asked{
 		lookup:    store.Lookup{Profile: g.profile.Name},
 		clientIP:  safe(r.ClientIP, maxFieldText),
 		userAgent: safe(r.UserAgent, maxFieldText),
 	}
-	enrolment := false
-	q.findings, enrolment, q.renewal = g.envelope(r)
+	q.findings, q.way, q.by = g.envelope(r)
 	if m := r.Message; m != nil {
 		q.transactionID, q.senderNonce = m.TransactionID, m.SenderNonce
 		q.lookup.TransactionID = m.TransactionID
@@ -137,15 +146,21 @@ func (g *Gate) ask(r Request, d *Decision) asked {
 		}
 	}
 	var by []byte
-	if enrolment {
-		q.w = g.read(r.Opened.CSR)
-		q.identity = q.w.digest()
+	switch q.way {
+	case foreign, enrolment:
+		q.request(g, r.Opened.CSR)
 		var missing []Finding
-		if by, missing = g.challenge(q.w, d); !q.renewal { // a renewal needs no challenge
+		if by, missing = g.challenge(q.w, d); q.way == enrolment { // nothing else needs a challenge
 			q.findings = append(q.findings, missing...)
 		}
+		q.real = by != nil
+	case renewal:
+		g.askRenewal(ctx, &q, r, d)
+		return q
+	case poll:
+		g.askPoll(&q, r)
 	}
-	if q.real = by != nil; !q.real {
+	if by == nil {
 		by = make([]byte, 32)
 		rand.Read(by) // never fails
 	}
@@ -155,6 +170,48 @@ func (g *Gate) ask(r Request, d *Decision) asked {
 		q.lookup.ChallengeHash = by
 	}
 	return q
+}
+
+// request takes what a request asks for.
+func (q *asked) request(g *Gate, csr *inspector.CSR) {
+	q.w = g.read(csr)
+	q.identity, q.subject = q.w.digest(), subjectDigest(csr.Subject)
+}
+
+// find asks the store, and gives what the message is to be judged against: nil
+// if there is nothing, which the findings then say.
+func (g *Gate) find(ctx context.Context, s store.Store, q *asked) (*store.Expectation, error) {
+	hit, err := find(ctx, s, q.lookup)
+	if err == nil && !q.answeredBy(hit) {
+		err = errors.New("store answered something else")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if q.way != poll && hit.TransactionKey != nil && !bytes.Equal(hit.TransactionKey, q.key) {
+		q.findings = append(q.findings, finding(TransactionConflict, "transaction_id", "", q.transactionID)) // threat D22
+	}
+	e := hit.Expectation
+	q.made = false
+	switch q.way {
+	case enrolment:
+		if e == nil && q.real {
+			q.findings = append(q.findings, g.unknown())
+		}
+	case renewal:
+		switch {
+		case e != nil:
+		case g.profile.Renewal.Registered:
+			q.findings = append(q.findings, finding(RenewalNotRegistered, "renewal", "", ""))
+		case len(q.findings) == 0 && q.old.content != nil && !q.old.stale:
+			q.made, e = true, g.startRenewal(q.old)
+		}
+	case poll:
+		if e = q.polled(hit.Holder); e == nil {
+			q.findings = append(q.findings, finding(TransactionUnknown, "transaction_id", "", q.transactionID)) // threat D19
+		}
+	}
+	return e, nil
 }
 
 // challenge gives what the expectation is found by: the challenge's keyed hash,
@@ -186,21 +243,38 @@ func (g *Gate) unknown() Finding {
 // answeredBy reports whether the store has answered this question: a record
 // that was not asked for is no answer.
 func (q *asked) answeredBy(hit store.Found) bool {
+	if h := hit.Holder; h != nil && (!q.lookup.Poll || h.ID == "" || h.Profile != q.lookup.Profile) {
+		return false
+	}
 	e := hit.Expectation
 	if e == nil {
 		return true
 	}
-	return q.real && e.ID != "" && e.Profile == q.lookup.Profile &&
+	if !q.real || e.ID == "" || e.Profile != q.lookup.Profile {
+		return false
+	}
+	if q.way == renewal {
+		return e.Renews != nil && q.old.keeps(e)
+	}
+	return e.Renews == nil &&
 		hmac.Equal(e.ChallengeHash, q.lookup.ChallengeHash) &&
 		hmac.Equal(e.IdentityHash, q.lookup.IdentityHash)
 }
 
-// against judges the request against e as it was just read. wrong is true if
+// against judges the message against e as it was just read. wrong is true if
 // the request's identity is all that is wrong with it: a strike (D30).
 func (g *Gate) against(ctx context.Context, q *asked, e *store.Expectation, d *Decision) (findings []Finding, wrong bool, err error) {
-	if q.renewal { // refused already, whatever e says; e only gets to know of it
+	switch q.way {
+	case enrolment:
+	case renewal:
+		findings, d.TheftSuspected, err = g.againstRenewal(q, e)
+		return findings, false, err
+	case poll:
+		findings, err = g.againstPoll(q, e, d)
+		return findings, false, err
+	default: // refused already, whatever e says; e only gets to know of it
 		if len(q.findings) == 0 {
-			return nil, false, errors.New("renewal without a finding")
+			return nil, false, errors.New("nobody signed it, and nothing was found")
 		}
 		return slices.Clone(q.findings), false, nil
 	}
@@ -222,12 +296,30 @@ func (g *Gate) against(ctx context.Context, q *asked, e *store.Expectation, d *D
 	return findings, wrong && len(findings) > 0, nil
 }
 
+// lost says why a claim failed for good: somebody was faster.
+func (q *asked) lost(err error, e *store.Expectation) Finding {
+	say := wordsOf(e)
+	switch {
+	case q.way == poll:
+		return finding(TransactionUnknown, "transaction_id", "", q.transactionID)
+	case errors.Is(err, store.ErrTransactionConflict):
+		return finding(TransactionConflict, "transaction_id", "", q.transactionID)
+	case errors.Is(err, store.ErrKeyConflict):
+		return finding(say.held, say.field, "", "")
+	}
+	return finding(say.used, say.field, "", "")
+}
+
 // reject refuses somebody who knew the challenge, and lets the expectation's
 // history know. It stays the same refusal if that cannot be written: another
 // answer would tell who knew the challenge (invariant 6). The store has then
 // failed for whoever called it, and the next message meets a 503.
 func (g *Gate) reject(ctx context.Context, s store.Store, q *asked, e *store.Expectation, findings []Finding, strike bool, d *Decision) {
 	d.refuse(findings)
+	if q.made { // there is no record of it
+		d.ExpectationID = ""
+		return
+	}
 	first := d.Findings[0]
 	ev := store.Event{
 		At: g.now().UTC(), What: "refused", Reason: string(first.Reason), TransactionID: d.TransactionID,
@@ -256,18 +348,26 @@ func (g *Gate) claim(ctx context.Context, s store.Store, q *asked, e *store.Expe
 		held store.Expectation
 		use  store.Use
 	)
+	c := store.Claim{
+		Profile: g.profile.Name, ID: e.ID, Generation: e.Generation,
+		Key: q.key, Identity: q.identity, Subject: q.subject, TransactionID: q.transactionID, SenderNonce: q.senderNonce,
+		ClientIP: q.clientIP, UserAgent: q.userAgent,
+		RetryWindow: g.profile.RetryWindow, ReleaseAfter: g.profile.InDoubtRelease, Poll: q.way == poll,
+	}
+	if q.made {
+		c.New = e
+	}
+	if q.old != nil {
+		c.RetainUntil, c.Certificate = q.old.signer.NotAfter, q.old.identity
+	}
 	err := guarded(func() (err error) {
-		held, use, err = s.Claim(ctx, store.Claim{
-			Profile: g.profile.Name, ID: e.ID, Generation: e.Generation,
-			Key: q.key, Identity: q.identity, TransactionID: q.transactionID, SenderNonce: q.senderNonce,
-			ClientIP: q.clientIP, UserAgent: q.userAgent,
-		})
+		held, use, err = s.Claim(ctx, c)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if held.ID != e.ID || !bytes.Equal(use.Key, q.key) || use.State == store.Issued {
+	if held.ID != e.ID || !bytes.Equal(use.Key, q.key) || use.State != stateOf(e.Use(q.key)) {
 		return errors.New("store claimed something else")
 	}
 	if err := ctx.Err(); err != nil {
@@ -287,6 +387,15 @@ func (g *Gate) claim(ctx context.Context, s store.Store, q *asked, e *store.Expe
 	d.claim = &claimRef{id: e.ID, generation: use.Generation}
 	d.nonces = withNonce(use.SenderNonces, q.senderNonce)
 	return nil
+}
+
+// stateOf is the state in which a claim must leave a use: its own, which a
+// retry does not change, or claimed if there was none.
+func stateOf(u *store.Use) store.State {
+	if u == nil {
+		return store.Claimed
+	}
+	return u.State
 }
 
 // observe forwards what would have been refused (contract §3.3).

@@ -85,12 +85,30 @@ var refusals = []struct {
 	{"D08 019", typed("019"), []Reason{MessageTypeRefused}, false},
 	{"D08 19 and blank", typed("19 "), []Reason{MessageTypeRefused}, false},
 	{"D21 GetCRL", typed("22"), []Reason{MessageTypeRefused}, false},
-	{"D19 GetCertInitial", func() Request {
-		r := typed("20")()
-		r.Opened = &inspector.Opened{RA: "ndes1", Err: &inspector.ParseError{Kind: inspector.KindRequest, Err: errors.New("no PKCS#10")}}
+	{"D19 GetCertInitial for what nobody forwarded", func() Request { return polling(1) }, []Reason{TransactionUnknown}, false},
+	{"GetCertInitial that holds no names", func() Request {
+		r := polling(1)
+		r.Opened = &inspector.Opened{RA: "ndes1", Err: &inspector.ParseError{Kind: inspector.KindRequest, Err: errors.New("no names")}}
 		return r
-	}, []Reason{TransactionUnknown}, false},
-	{"D20 GetCertInitial with a PKCS#10 in it", typed("20"), []Reason{TransactionUnknown}, false},
+	}, []Reason{MalformedRequest}, false},
+	{"D20 GetCertInitial with a PKCS#10 in it", typed("20"), []Reason{MalformedRequest}, false},
+	{"D20 GetCertInitial with both", func() Request {
+		r := polling(1)
+		r.Opened.CSR = compliant(1).Opened.CSR
+		return r
+	}, []Reason{MalformedRequest}, false},
+	{"D20 PKCSReq with two names in it", func() Request {
+		r := polling(1)
+		r.Message.MessageType = "19"
+		return r
+	}, []Reason{MalformedRequest}, false},
+	{"D20 PKCSReq with both", csr(func(_ *inspector.Message, o *inspector.Opened, _ *inspector.CSR) { o.Poll = polling(1).Opened.Poll }),
+		[]Reason{MalformedRequest}, false},
+	{"UpdateReq with two names in it", func() Request {
+		r := polling(1)
+		r.Message.MessageType = "18"
+		return r
+	}, []Reason{MessageTypeRefused, MalformedRequest}, false},
 
 	{"C76 md5", csr(func(m *inspector.Message, _ *inspector.Opened, _ *inspector.CSR) { m.Digest = "md5" }), []Reason{AlgorithmRefused}, true},
 	{"C76 no digest", csr(func(m *inspector.Message, _ *inspector.Opened, _ *inspector.CSR) { m.Digest = "" }), []Reason{AlgorithmRefused}, true},
@@ -399,6 +417,8 @@ func TestMoreUsesForMoreKeys(t *testing.T) {
 	}
 	h.enrol(compliant(1))
 	h.settle(one, rep("0"))
+	h.enrol(compliant(1)) // its answer may have been lost
+	h.clock.advance(20 * time.Minute)
 	if d := h.judge(compliant(1)); d.Reason != ChallengeUsed {
 		t.Errorf("same key after issue, uses left: %+v", d)
 	}
@@ -457,7 +477,29 @@ func TestTheLifeOfAChallenge(t *testing.T) {
 		}), ChallengeUsed, false},
 		{"retry with a wrong identity", claim, with(1, func(_ *inspector.Message, _ *inspector.Opened, c *inspector.CSR) { c.SID = "" }), ChallengeUsed, false},
 		{"retry while pending", func(h *house) { h.settle(h.enrol(compliant(1)), rep("3")) }, compliant(1), OK, false},
-		{"A08 same key after issue", issue, compliant(1), ChallengeUsed, false},
+		{"D01 same key and transactionID soon after issue", issue, compliant(1), OK, false},
+		{"same key and transactionID until the window closes", func(h *house) { issue(h); h.clock.advance(20*time.Minute - 1) }, compliant(1), OK, false},
+		{"A08 same key and transactionID after the window", func(h *house) { issue(h); h.clock.advance(20 * time.Minute) }, compliant(1), ChallengeUsed, false},
+		{"A08 same key after issue, other transactionID", issue, with(1, func(m *inspector.Message, _ *inspector.Opened, _ *inspector.CSR) { m.TransactionID = "other" }), ChallengeUsed, false},
+		{"A08 same key after issue, other identity", issue, with(1, func(_ *inspector.Message, _ *inspector.Opened, c *inspector.CSR) {
+			c.HasExtKeyUsage, c.ExtKeyUsage = false, nil
+		}), ChallengeUsed, false},
+		{"A08 same key after issue of a retry with another transactionID", func(h *house) {
+			h.settle(h.enrol(compliant(1)), rep("3"))
+			h.settle(h.enrol(with(1, func(m *inspector.Message, _ *inspector.Opened, _ *inspector.CSR) { m.TransactionID = "other" })), rep("0"))
+		}, compliant(1), OK, false},
+		{"the window does not begin again with a retry", func(h *house) {
+			issue(h)
+			h.clock.advance(15 * time.Minute)
+			issue(h)
+			h.clock.advance(15 * time.Minute)
+		}, compliant(1), ChallengeUsed, false},
+		{"revoked soon after issue", func(h *house) {
+			issue(h)
+			if _, err := h.store.Revoke(h.t.Context(), "wifi", h.id, "jamf"); err != nil {
+				h.t.Fatal(err)
+			}
+		}, compliant(1), ChallengeRevoked, false},
 
 		{"A14 another key while claimed, all else equal", claim, compliant(2), ChallengeInUse, false},
 		{"A14 another key from another address", claim, func() Request { r := compliant(2); r.ClientIP = "198.51.100.7"; return r }(), ChallengeInUse, true},
@@ -498,6 +540,20 @@ func TestTheLifeOfAChallenge(t *testing.T) {
 				t.Errorf("%d finds, %d claims", h.store.finds-finds, h.store.claims-claims)
 			}
 		})
+	}
+}
+
+func TestAClaimSaysWhenItIsInDoubtAndWhenItIsReleased(t *testing.T) {
+	for release, want := range map[time.Duration]time.Time{0: {}, time.Hour: time.Date(2026, 1, 2, 4, 4, 5, 0, time.UTC)} {
+		h := newHouse(t, func(p *Profile) { p.InDoubtRelease = release }, nil)
+		h.enrol(compliant(1))
+		u := h.expectation().Uses[0]
+		if !u.DoubtAt.Equal(h.clock.now().Add(20*time.Minute)) || !u.ReleaseAt.Equal(want) {
+			t.Errorf("%s: doubt %s, release %s", release, u.DoubtAt, u.ReleaseAt)
+		}
+		if !slices.Equal(u.Subject, subjectDigest(compliant(1).Opened.CSR.Subject)) {
+			t.Errorf("subject %x", u.Subject)
+		}
 	}
 }
 
@@ -681,6 +737,7 @@ func TestAClaimOfSomethingElseIsNone(t *testing.T) {
 		"another key":         func(_ *store.Expectation, u *store.Use) { u.Key = []byte{1} },
 		"no key":              func(_ *store.Expectation, u *store.Use) { u.Key = nil },
 		"an ended use":        func(_ *store.Expectation, u *store.Use) { u.State = store.Issued },
+		"a pending use":       func(_ *store.Expectation, u *store.Use) { u.State = store.Pending },
 	} {
 		h := newHouse(t, nil, nil)
 		if d := h.gate.Judge(t.Context(), &otherClaim{h.store, change}, compliant(1)); d.Forward || !d.Failed || d.claim != nil {
@@ -1041,6 +1098,24 @@ func TestNewRefusesWhatCouldNotBeEnforced(t *testing.T) {
 		"short keys":              func(p *Profile) { p.MinRSABits = 1023 },
 		"no strikes":              func(p *Profile) { p.MaxMismatches = 0 },
 		"no constraints":          func(p *Profile) { p.Constraints = nil },
+		"negative retry window":   func(p *Profile) { p.RetryWindow = -1 },
+		"retry window of days":    func(p *Profile) { p.RetryWindow = 24*time.Hour + 1 },
+		"released at once":        func(p *Profile) { p.InDoubtRelease = 5*time.Minute - 1 },
+		"released before it was":  func(p *Profile) { p.InDoubtRelease = -time.Hour },
+		"zero renewal":            func(p *Profile) { p.Renewal = &Renewal{} },
+		"renewal at any time":     func(p *Profile) { p.Renewal = renews(func(r *Renewal) { r.WindowPercent = 0 }) },
+		"two renewal windows":     func(p *Profile) { p.Renewal = renews(func(r *Renewal) { r.Window = time.Hour }) },
+		"window before the start": func(p *Profile) { p.Renewal = renews(func(r *Renewal) { r.WindowPercent = 101 }) },
+		"negative percentage":     func(p *Profile) { p.Renewal = renews(func(r *Renewal) { r.WindowPercent = -1 }) },
+		"negative window": func(p *Profile) {
+			p.Renewal = renews(func(r *Renewal) { r.WindowPercent, r.Window = 0, -time.Hour })
+		},
+		"renewal for any purpose": func(p *Profile) { p.Renewal = renews(func(r *Renewal) { r.ExtKeyUsage = nil }) },
+		"renewal by agents": func(p *Profile) {
+			p.Renewal = renews(func(r *Renewal) { r.ExtKeyUsage = []string{"1.3.6.1.4.1.311.20.2.1"} })
+		},
+		"renewal for a purpose named": func(p *Profile) { p.Renewal = renews(func(r *Renewal) { r.ExtKeyUsage = []string{"clientAuth"} }) },
+		"RDN type named":              func(p *Profile) { p.Renewal = renews(func(r *Renewal) { r.CADrops = []string{"OU"} }) },
 	}
 	for name, change := range tests {
 		p := ok
@@ -1072,11 +1147,17 @@ func TestEveryReasonOfTheGateHasARefusal(t *testing.T) {
 	seen := map[Reason]bool{
 		// In tests of their own.
 		OK: true, TransactionConflict: true, IdentityUnknown: true, MatcherFailed: true, StoreUnavailable: true, RenewalDisabled: true,
+		RenewalUsed: true, RenewalNotRegistered: true,
 		ChallengeExpired: true, ChallengeRevoked: true, ChallengeLocked: true, ChallengeUsed: true, ChallengeInUse: true,
 		// Given by the edge.
 		KeyUnavailable: true, UpstreamUnavailable: true, UpstreamInvalid: true, Overloaded: true,
 	}
 	for _, tt := range refusals {
+		for _, r := range tt.want {
+			seen[r] = true
+		}
+	}
+	for _, tt := range renewalRefusals {
 		for _, r := range tt.want {
 			seen[r] = true
 		}

@@ -19,23 +19,41 @@ const (
 	typeGetCertInitial = "20"
 )
 
+// way is how a message is judged.
+type way int
+
+const (
+	nowhere   way = iota // nothing in it can be compared with anything
+	foreign              // a request that nobody signed who may: refused, but its challenge's expectation hears of it
+	enrolment            // a request signed by its own key
+	renewal              // a request signed by a certificate of the CA
+	poll                 // a GetCertInitial
+)
+
+// signatory is who signed a message.
+type signatory int
+
+const (
+	somebody  signatory = iota
+	itself              // its certificate is self-signed
+	certified           // its certificate is signed by a pinned CA's key
+)
+
 // envelope judges what can be told from the message alone, without the store.
-// enrolment is true if there is a request in it that may be compared with an
-// expectation; it does not mean that nothing was found. renewal is true if the
-// signer is not self-signed: then a challenge is none of what is judged.
-func (g *Gate) envelope(r Request) (findings []Finding, enrolment, renewal bool) {
+// A way other than nowhere does not mean that nothing was found.
+func (g *Gate) envelope(r Request) (findings []Finding, to way, by signatory) {
 	m, o := r.Message, r.Opened
 	if m == nil || m.Signer == nil || m.Signer.PublicKey == nil || o == nil || m.TransactionID == "" {
-		return []Finding{finding(MalformedMessage, "message", "", "")}, false, false
+		return []Finding{finding(MalformedMessage, "message", "", "")}, nowhere, somebody
 	}
 	add := func(f Finding) { findings = append(findings, f) }
 
+	known := true
 	switch m.MessageType {
 	case typePKCSReq, typeRenewalReq: // architecture, invariant 4: the signer decides, not which of the two
-		enrolment = true
 	case typeGetCertInitial:
-		add(finding(TransactionUnknown, "transaction_id", "", m.TransactionID)) // threat D19
 	default:
+		known = false
 		add(finding(MessageTypeRefused, "message_type", "19 or 17", m.MessageType)) // threats D07, D08, D21
 	}
 	if !slices.Contains(g.profile.Digests, m.Digest) {
@@ -43,25 +61,37 @@ func (g *Gate) envelope(r Request) (findings []Finding, enrolment, renewal bool)
 	}
 
 	var csr *inspector.CSR
+	polls := m.MessageType == typeGetCertInitial
 	switch {
-	case o.Err != nil && m.MessageType == typeGetCertInitial && o.Err.Kind == inspector.KindRequest:
-		// RFC 8894 §3.3.3: its content is an issuer and a subject, no request.
 	case o.Err != nil:
 		add(finding(ReasonOf(o.Err.Kind), "", "", o.Err.Error()))
-	case o.CSR == nil || o.CSR.PublicKey == nil:
+	case polls != (o.Poll != nil), polls != (o.CSR == nil), !polls && o.CSR.PublicKey == nil: // threat D20
 		add(finding(MalformedRequest, "", "", ""))
 	default:
-		csr = o.CSR
+		if known {
+			to = foreign
+		}
 		if !slices.Contains(g.profile.Ciphers, o.Cipher) {
 			add(finding(AlgorithmRefused, "cipher", strings.Join(g.profile.Ciphers, " "), o.Cipher)) // threat C49
 		}
 		if o.KeyTransport != "pkcs1v15" && o.KeyTransport != "oaep_sha1" {
 			add(finding(AlgorithmRefused, "key_transport", "pkcs1v15 oaep_sha1", o.KeyTransport))
 		}
-		findings = append(findings, g.proof(csr)...)
+		if csr = o.CSR; csr != nil {
+			findings = append(findings, g.proof(csr)...)
+		}
 	}
-	signed, selfSigned := g.signer(m, csr)
-	return append(findings, signed...), enrolment && csr != nil, !selfSigned
+	signed, by := g.signer(m, csr)
+	switch {
+	case to == nowhere:
+	case polls:
+		to = poll
+	case by == itself:
+		to = enrolment
+	case by == certified && g.profile.Renewal != nil:
+		to = renewal
+	}
+	return append(findings, signed...), to, by
 }
 
 // proof judges how the request is signed, and by what key.
@@ -91,18 +121,21 @@ func (g *Gate) key(field string, k *rsa.PublicKey) (findings []Finding) {
 	return findings
 }
 
-// signer judges who signed the message (architecture, invariant 4). selfSigned
-// is the way of an enrolment; anything else is a renewal.
-func (g *Gate) signer(m *inspector.Message, csr *inspector.CSR) (findings []Finding, selfSigned bool) {
+// signer judges who signed the message (architecture, invariant 4). Itself is
+// the way of an enrolment, a certificate of the CA that of a renewal.
+func (g *Gate) signer(m *inspector.Message, csr *inspector.CSR) (findings []Finding, by signatory) {
 	s := m.Signer
 	findings = g.key("signer_key", s.PublicKey)
 	// What verifies under its own key, which is no CA's (see key), no CA has signed.
 	if !s.SelfSigned && slices.ContainsFunc(g.profile.CAs, func(ca *x509.Certificate) bool { return s.SignedBy(ca) }) {
-		// threats D10, D11: a certificate of the CA makes a renewal of it, with a challenge or without.
-		return append(findings, finding(RenewalDisabled, "signer", "self-signed", "signed by the CA")), false
+		if g.profile.Renewal == nil {
+			// threats D10, D11: a certificate of the CA makes a renewal of it, with a challenge or without.
+			findings = append(findings, finding(RenewalDisabled, "signer", "self-signed", "signed by the CA"))
+		}
+		return findings, certified
 	}
 	if !s.SelfSigned {
-		return append(findings, finding(RenewalSignerUntrusted, "signer", "self-signed", "signed by another")), false // threats D09, D13
+		return append(findings, finding(RenewalSignerUntrusted, "signer", "self-signed", "signed by another")), somebody // threats D09, D13
 	}
 	if name := nameText(s.Issuer); g.caNames[name] || name == "" && len(s.Issuer) > 2 { // 30 00 is a name without any
 		// NDES may take it for one of the CA's by its name alone (threat D13).
@@ -115,7 +148,7 @@ func (g *Gate) signer(m *inspector.Message, csr *inspector.CSR) (findings []Find
 		// threat A12: a lifted envelope in a new signature.
 		findings = append(findings, finding(SignerMismatch, "signer_key", spkiText(csr.SPKISHA256()), spkiText(s.SPKISHA256())))
 	}
-	return findings, true
+	return findings, itself
 }
 
 func spkiText(sum [32]byte) string { return fmt.Sprintf("%x", sum) }

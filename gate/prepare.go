@@ -58,6 +58,9 @@ func prepare(p *Profile, h *Hasher, now time.Time, r Registration, owner string)
 		Owner:     owner,
 		CreatedAt: c.now,
 	}
+	if r.Renews != nil {
+		return c.renewal(h, r, e)
+	}
 	challenge, made := c.challenge(r.Challenge)
 	c.variables(r.Variables)
 	e.Content = c.content(r)

@@ -28,6 +28,7 @@ func prepareProfile() *Profile {
 	p.KeyUsage = []string{"digitalSignature", "keyEncipherment"}
 	p.ExtKeyUsage = []string{"1.3.6.1.5.5.7.3.2"}
 	p.Templates = Templates{Signature: &Template{Name: "Sig"}, GeneralPurpose: &Template{Name: "WiFiClient", OID: "1.2.3"}}
+	p.Renewal = renews(nil)
 	return p
 }
 
@@ -141,6 +142,7 @@ var unacceptable = []struct {
 	{"uri without a scheme", `{"san":{"uri":["example.com"]}}`, "/san/uri/0", "uri_syntax", nil},
 	{"uri not ASCII", `{"san":{"uri":["https://example.com/ü"]}}`, "/san/uri/0", "uri_syntax", nil},
 	{"uri too long", `{"san":{"uri":["https://example.com/` + strings.Repeat("a", 2048) + `"]}}`, "/san/uri/0", "value_too_long", nil},
+	{"uri with a broken escape", `{"san":{"uri":["tag:%6dicrosoft.com,2022-09-14:sid:x%"]}}`, "/san/uri/0", "uri_syntax", nil},
 	{"uri that is a SID", `{"san":{"uri":["tag:microsoft.com,2022-09-14:sid:S-1-5-21-1-2-3-1104"]}}`, "/san/uri/0", "sid_uri", nil},
 	{"ip that is none", `{"san":{"ip":["192.0.2"]}}`, "/san/ip/0", "ip_syntax", nil},
 	{"ip mapped", `{"san":{"ip":["::ffff:192.0.2.1"]}}`, "/san/ip/0", "ip_syntax", nil},
@@ -251,6 +253,35 @@ var unacceptable = []struct {
 	{"external id empty", `{"external_id":""}`, "/external_id", "external_id", nil},
 	{"external id too long", `{"external_id":"` + strings.Repeat("a", 257) + `"}`, "/external_id", "external_id", nil},
 	{"external id with a control", `{"external_id":"a\u0000"}`, "/external_id", "external_id", nil},
+	{"renewal of nothing", `{"subject":null,"renews":{}}`, "/renews", "renews_one", nil},
+	{"renewal of two certificates", `{"subject":null,"renews":{"serial":"01","sha256":"` + strings.Repeat("a", 64) + `"}}`, "/renews", "renews_one", nil},
+	{"renewal of an empty serial number", `{"subject":null,"renews":{"serial":""}}`, "/renews/serial", "renews_serial", nil},
+	{"renewal of serial number zero", `{"subject":null,"renews":{"serial":"000"}}`, "/renews/serial", "renews_serial", nil},
+	{"renewal of a negative serial number", `{"subject":null,"renews":{"serial":"-1f"}}`, "/renews/serial", "renews_serial", nil},
+	{"renewal of a serial number with colons", `{"subject":null,"renews":{"serial":"1b:ad"}}`, "/renews/serial", "renews_serial", nil},
+	{"renewal of a serial number with a line feed", `{"subject":null,"renews":{"serial":"1bad\n"}}`, "/renews/serial", "renews_serial", nil},
+	{"renewal of a serial number that no certificate has", `{"subject":null,"renews":{"serial":"` + strings.Repeat("1", 129) + `"}}`, "/renews/serial", "renews_serial", nil},
+	{"renewal of a hash that is none", `{"subject":null,"renews":{"sha256":"` + strings.Repeat("g", 64) + `"}}`, "/renews/sha256", "renews_sha256", nil},
+	{"renewal of a short hash", `{"subject":null,"renews":{"sha256":"` + strings.Repeat("a", 40) + `"}}`, "/renews/sha256", "renews_sha256", nil},
+	{"renewal of an empty hash", `{"subject":null,"renews":{"sha256":""}}`, "/renews/sha256", "renews_sha256", nil},
+	{"renewal where there is none", `{"subject":null,"renews":{"serial":"01"}}`, "/renews", "renewal_disabled", func(p *Profile) { p.Renewal = nil }},
+	{"renewal without an end", `{"subject":null,"renews":{"serial":"01"}}`, "/ttl_seconds", "ttl_required", func(p *Profile) { p.DefaultTTL = 0 }},
+	{"renewal with a bad label", `{"subject":null,"renews":{"serial":"01"},"labels":{"":"x"}}`, "/labels/", "label", nil},
+	{"renewal with an empty external id", `{"subject":null,"renews":{"serial":"01"},"external_id":""}`, "/external_id", "external_id", nil},
+	{"renewal with a challenge", `{"subject":null,"renews":{"serial":"01"},"challenge":"8CE317021F690069"}`, "/challenge", "not_with_renews", nil},
+	{"renewal with a subject", `{"renews":{"serial":"01"}}`, "/subject", "not_with_renews", nil},
+	{"renewal with an empty subject", `{"subject":"","renews":{"serial":"01"}}`, "/subject", "not_with_renews", nil},
+	{"renewal with RDNs", `{"subject":null,"renews":{"serial":"01"},"subject_rdns":[]}`, "/subject_rdns", "not_with_renews", nil},
+	{"renewal with variables", `{"subject":null,"renews":{"serial":"01"},"variables":{"A":"a"}}`, "/variables", "not_with_renews", nil},
+	{"renewal with names", `{"subject":null,"renews":{"serial":"01"},"san":{"dns":["a.example.com"]}}`, "/san", "not_with_renews", nil},
+	{"renewal with name rules", `{"subject":null,"renews":{"serial":"01"},"san_rules":[]}`, "/san_rules", "not_with_renews", nil},
+	{"renewal with a SID", `{"subject":null,"renews":{"serial":"01"},"sid":"S-1-5-21-1-2-3-1104"}`, "/sid", "not_with_renews", nil},
+	{"renewal with a template", `{"subject":null,"renews":{"serial":"01"},"certificate_template":"WiFiClient"}`, "/certificate_template", "not_with_renews", nil},
+	{"renewal with a key usage", `{"subject":null,"renews":{"serial":"01"},"key_usage":["digitalSignature"]}`, "/key_usage", "not_with_renews", nil},
+	{"renewal with a purpose", `{"subject":null,"renews":{"serial":"01"},"ext_key_usage":[]}`, "/ext_key_usage", "not_with_renews", nil},
+	{"renewal with a policy", `{"subject":null,"renews":{"serial":"01"},"application_policies":[]}`, "/application_policies", "not_with_renews", nil},
+	{"renewal with a key", `{"subject":null,"renews":{"serial":"01"},"key":{}}`, "/key", "not_with_renews", nil},
+	{"renewal with uses", `{"subject":null,"renews":{"serial":"01"},"max_uses":1}`, "/max_uses", "not_with_renews", nil},
 }
 
 func source(s Source) func(*Profile) { return func(p *Profile) { p.Source = s } }
@@ -643,9 +674,62 @@ func TestEveryReasonAndProblemIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	renewals, err := os.ReadFile("preparerenewal.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source = append(source, renewals...)
 	for _, m := range regexp.MustCompile(`c\.problem\([^"\n]*(?:"[^"]*"[^",\n]*)?, "(\w+)", "`).FindAllSubmatch(source, -1) {
 		if !cases[string(m[1])] {
 			t.Errorf("problem %s has no case", m[1])
+		}
+	}
+}
+
+func TestARenewalIsRegisteredByItsCertificateAlone(t *testing.T) {
+	p, h := prepareProfile(), prepareHasher(t)
+	sum := strings.Repeat("ab", 32)
+	for _, tc := range []struct {
+		json, effective string
+		want            store.Expectation
+	}{
+		{`{"renews":{"serial":"00A1b2"},"external_id":"jamf:1","labels":{"device":"x"},"ttl_seconds":60}`, `{"renews":{"serial":"a1b2"}}`, store.Expectation{
+			IdentityHash: h.RenewalSerial("wifi", "a1b2"), Renews: &store.Renews{Serial: "a1b2"}, ExternalID: "jamf:1",
+			Labels: map[string]string{"device": "x"}, ExpiresAt: prepareTime.Add(time.Minute),
+		}},
+		{`{"renews":{"sha256":"` + strings.ToUpper(sum) + `"}}`, `{"renews":{"sha256":"` + sum + `"}}`, store.Expectation{
+			ChallengeHash: h.Renewal("wifi", sum), Renews: &store.Renews{SHA256: sum}, ExpiresAt: prepareTime.Add(24 * time.Hour),
+		}},
+	} {
+		for _, source := range []Source{SourceGateway, SourceNDESOneTime, SourceNDESStatic} {
+			p.Source = source
+			got := mustPrepare(t, p, tc.json)
+			e := got.Expectation
+			tc.want.ID, tc.want.Profile, tc.want.Owner, tc.want.CreatedAt, tc.want.MaxUses = e.ID, "wifi", "jamf", prepareTime.UTC(), 1
+			tc.want.Request = e.Request
+			if d := cmp.Diff(Prepared{Expectation: tc.want}, got); d != "" {
+				t.Errorf("%s: %s", tc.json, d)
+			}
+			if d := cmp.Diff(registration(t, tc.json), registration(t, string(e.Request))); d != "" {
+				t.Errorf("request: %s", d)
+			}
+			if d := cmp.Diff(tc.effective, string(Effective(e))); d != "" {
+				t.Errorf("effective: %s", d)
+			}
+			// What is effective is a registration that expects the same.
+			again := mustPrepare(t, p, tc.effective).Expectation
+			again.ExternalID, again.Labels = e.ExternalID, e.Labels
+			if !SameRegistration(e, again) {
+				t.Errorf("%+v is not %+v", again, e)
+			}
+		}
+	}
+	a, b := mustPrepare(t, p, `{"renews":{"serial":"1"}}`).Expectation, mustPrepare(t, p, `{"renews":{"serial":"2"}}`).Expectation
+	c := a
+	c.Renews = nil
+	for _, other := range []store.Expectation{b, c} {
+		if SameRegistration(a, other) || SameRegistration(other, a) {
+			t.Errorf("%+v is the same as %+v", a, other)
 		}
 	}
 }
@@ -659,6 +743,7 @@ func FuzzExpectation(f *testing.F) {
 	}
 	f.Add([]byte(`{"subject_rdns":[[{"type":"CN","match":"regex","value":"%A%[0-9]+"}]],"san_rules":[{"type":"dns","match":"any","min":0}],"variables":{"A":"a"}}`), byte(0))
 	f.Add([]byte(`{"san":{"uri":["https://x/%c3%bc"],"ip":["::1"]},"sid":"S-1-12-1-1-2-3-4","ext_key_usage":[]}`), byte(2))
+	f.Add([]byte(`{"renews":{"serial":"00A1b2"},"labels":{"device":"x"}}`), byte(0))
 	h := prepareHasher(f)
 	f.Fuzz(func(t *testing.T, text []byte, which byte) {
 		var r Registration
@@ -677,6 +762,15 @@ func FuzzExpectation(f *testing.F) {
 				if !plain(p.Detail) || !plain(p.Pointer) || len(p.Detail) > 1024 {
 					t.Fatalf("%q %q", p.Pointer, p.Detail)
 				}
+			}
+			return
+		}
+		if e := got.Expectation; e.Renews != nil {
+			if d := cmp.Diff(store.Content{}, e.Content); d != "" || (e.ChallengeHash == nil) == (e.IdentityHash == nil) || got.Challenge != "" {
+				t.Fatalf("%+v", got)
+			}
+			if err := e.Start(prepareTime); err != nil {
+				t.Fatal(err)
 			}
 			return
 		}

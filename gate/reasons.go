@@ -43,6 +43,13 @@ const (
 	UnexpectedAttribute         Reason = "unexpected_attribute"
 	RenewalDisabled             Reason = "renewal_disabled"
 	RenewalSignerUntrusted      Reason = "renewal_signer_untrusted"
+	RenewalSignerExpired        Reason = "renewal_signer_expired"
+	RenewalSignerRevoked        Reason = "renewal_signer_revoked"
+	RenewalIdentityChanged      Reason = "renewal_identity_changed"
+	RenewalTooEarly             Reason = "renewal_too_early"
+	RenewalKeyReused            Reason = "renewal_key_reused"
+	RenewalUsed                 Reason = "renewal_used"
+	RenewalNotRegistered        Reason = "renewal_not_registered"
 	TransactionUnknown          Reason = "transaction_unknown"
 	MatcherFailed               Reason = "matcher_failed"
 	StoreUnavailable            Reason = "store_unavailable"
@@ -60,7 +67,8 @@ var inOrder = [...]Reason{
 	ChallengeUsed, ChallengeInUse,
 	SubjectMismatch, SANMismatch, SIDMismatch, KeyUsageMismatch, ExtKeyUsageMismatch, ApplicationPoliciesMismatch,
 	TemplateMismatch, KeyMismatch, UnexpectedExtension, UnexpectedAttribute,
-	RenewalDisabled, RenewalSignerUntrusted, TransactionUnknown,
+	RenewalDisabled, RenewalSignerUntrusted, RenewalSignerExpired, RenewalSignerRevoked, RenewalIdentityChanged,
+	RenewalTooEarly, RenewalKeyReused, RenewalUsed, RenewalNotRegistered, TransactionUnknown,
 	MatcherFailed, StoreUnavailable, KeyUnavailable, UpstreamUnavailable, UpstreamInvalid, Overloaded,
 }
 

@@ -26,6 +26,15 @@ type Registration struct {
 	ExpiresAt           *time.Time        `json:"expires_at,omitempty"`
 	MaxUses             *int              `json:"max_uses,omitempty"`
 	Labels              map[string]string `json:"labels,omitzero"`
+	Renews              *Renews           `json:"renews,omitempty"`
+}
+
+// Renews names the certificate that may be renewed once, by exactly one of the
+// two. What the new one contains is in it already, so that nothing else of a
+// registration goes with it but external_id, labels and the end.
+type Renews struct {
+	Serial *string `json:"serial,omitempty"` // hexadecimal
+	SHA256 *string `json:"sha256,omitempty"` // of the certificate, hexadecimal
 }
 
 // NameRule is one expected attribute of a name.

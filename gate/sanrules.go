@@ -107,6 +107,9 @@ func uriSyntax(v string) string {
 	if err != nil || u.Scheme == "" {
 		return "is not a URI"
 	}
+	if _, err := url.PathUnescape(v); err != nil { // url.Parse does not look into an opaque one
+		return "is not a URI: it has a malformed escape"
+	}
 	if u.Host != "" {
 		host := u.Hostname()
 		if a, err := netip.ParseAddr(host); (err != nil || a.Zone() != "") && !dnsName(host) {

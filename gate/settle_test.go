@@ -116,7 +116,7 @@ func TestTheTextOfAnAnswerIsExplainedAndBounded(t *testing.T) {
 		code, text string
 	}{
 		{rep("0"), "", ""},
-		{failure(0x80070490), "0x80070490", "challenge not known to NDES, or already used"},
+		{failure(0x80070490), "0x80070490", "NDES does not know this password (expired, used or never made)"},
 		{failure(0x12345678), "0x12345678", ""},
 		{&inspector.CertRep{ServerMessage: "Denied by Policy Module\r\nx"}, "", `Denied by Policy Module\u{000D}\u{000A}x`},
 		{&inspector.CertRep{HasHRESULT: true, HRESULT: 0x80094811, ServerMessage: "Denied"}, "0x80094811", "the key is too short for the template: Denied"},

@@ -100,8 +100,29 @@ func (w *wire) selfSigned(key *rsa.PrivateKey) []byte {
 	return der
 }
 
+// poll is what a GetCertInitial holds.
+func (w *wire) poll() []byte {
+	w.t.Helper()
+	der, err := inspector.BuildIssuerAndSubject(w.ca.RawSubject, wireCSR().Subject)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return der
+}
+
 // send builds, parses, opens and judges.
 func (w *wire) send(m inspector.PKIMessage) Decision {
+	w.t.Helper()
+	return w.sendFrom("192.0.2.1", m)
+}
+
+func (w *wire) sendFrom(address string, m inspector.PKIMessage) Decision {
+	w.t.Helper()
+	msg, opened := w.open(m)
+	return w.judge(Request{Message: msg, Opened: opened, ClientIP: address, UserAgent: "test"})
+}
+
+func (w *wire) open(m inspector.PKIMessage) (*inspector.Message, *inspector.Opened) {
 	w.t.Helper()
 	if m.MessageType == "" {
 		m.MessageType = "19"
@@ -115,7 +136,7 @@ func (w *wire) send(m inspector.PKIMessage) Decision {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return w.judge(Request{Message: msg, Opened: w.opener.Open(msg), ClientIP: "192.0.2.1", UserAgent: "test"})
+	return msg, w.opener.Open(msg)
 }
 
 func TestRealMessages(t *testing.T) {
@@ -172,8 +193,14 @@ func TestRealMessages(t *testing.T) {
 			return inspector.PKIMessage{Content: []byte("hello"), SignerCert: w.selfSigned(w.device), SignerKey: w.device}
 		}, MalformedRequest},
 		{"D19 GetCertInitial", func(w *wire) inspector.PKIMessage {
-			return inspector.PKIMessage{MessageType: "20", Content: []byte{0x30, 0}, SignerCert: w.selfSigned(w.device), SignerKey: w.device}
+			return inspector.PKIMessage{MessageType: "20", Content: w.poll(), SignerCert: w.selfSigned(w.device), SignerKey: w.device}
 		}, TransactionUnknown},
+		{"D20 GetCertInitial with a PKCS#10 in it", func(w *wire) inspector.PKIMessage {
+			return inspector.PKIMessage{MessageType: "20", Content: w.csr(wireCSR(), w.device), SignerCert: w.selfSigned(w.device), SignerKey: w.device}
+		}, MalformedRequest},
+		{"D20 PKCSReq with two names in it", func(w *wire) inspector.PKIMessage {
+			return inspector.PKIMessage{Content: w.poll(), SignerCert: w.selfSigned(w.device), SignerKey: w.device}
+		}, MalformedRequest},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

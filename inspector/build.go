@@ -52,9 +52,10 @@ type PKIMessage struct {
 	MessageType   string            // e.g. "19" PKCSReq
 	TransactionID string            // default: upper-case hex SHA-1 of the signer's SPKI
 	SenderNonce   []byte            // default: 16 random bytes
-	Content       []byte            // plaintext to envelope, normally the PKCS#10
+	Content       []byte            // plaintext to envelope: the PKCS#10, or what BuildIssuerAndSubject makes
 	Recipient     *x509.Certificate // the RA's encryption certificate
 	SignerCert    []byte            // DER; carried in the message
+	Chain         [][]byte          // DER; certificates carried beside it, as some clients do in a renewal
 	SignerKey     *rsa.PrivateKey
 	Digest        string // default sha256
 	Cipher        string // "des" "des3" "aes128" "aes256"; default aes128
@@ -94,7 +95,7 @@ func BuildPKIMessage(m PKIMessage) ([]byte, error) {
 	}
 	return composeSignedData(signedDataSpec{
 		content:      content,
-		certificates: [][]byte{m.SignerCert},
+		certificates: append([][]byte{m.SignerCert}, m.Chain...),
 		issuer:       signer.issuer,
 		serial:       signer.serial,
 		digest:       digest,

@@ -64,16 +64,30 @@ func degenerate(root *node) ([]*x509.Certificate, error) {
 		return nil, err
 	}
 	// Content that nothing signs has no meaning; some servers write an empty
-	// string. It is not looked at.
+	// string. What is not read here may not be there: it would be passed on.
 	inner := encap.fields()
 	if err := expectOID(&inner, oidData); err != nil {
+		return nil, err
+	}
+	if content := inner.optional(classContext, 0); content != nil {
+		octets, err := content.only(classUniversal, tagOctetString)
+		if err != nil {
+			return nil, fmt.Errorf("content: %w", err)
+		}
+		if len(octets.children) != 0 || !octets.constructed && len(octets.content) != 0 {
+			return nil, errors.New("certs-only message has a content")
+		}
+	}
+	if err := inner.end(); err != nil {
 		return nil, err
 	}
 	set, err := f.next(classContext, 0)
 	if err != nil {
 		return nil, fmt.Errorf("certificates: %w", err)
 	}
-	f.optional(classContext, 1) // crls: not used
+	if crls := f.optional(classContext, 1); crls != nil && (!crls.constructed || len(crls.children) != 0) {
+		return nil, errors.New("certs-only message has CRLs")
+	}
 	signerInfos, err := f.next(classUniversal, tagSet)
 	if err != nil {
 		return nil, fmt.Errorf("signerInfos: %w", err)

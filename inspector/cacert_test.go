@@ -72,6 +72,10 @@ func TestParseCACertRefuses(t *testing.T) {
 	data := derSequence(derOID(oidData))
 	for name, body := range map[string][]byte{
 		"nothing":                      nil,
+		"CRLs":                         signedData(derInt(1), derSet(), data, explicitTag(0, a), explicitTag(1, a), derSet()),
+		"a content":                    signedData(derInt(1), derSet(), derSequence(derOID(oidData), explicitTag(0, derOctets(certsOnly(a)))), explicitTag(0, a), derSet()),
+		"a content that is no string":  signedData(derInt(1), derSet(), derSequence(derOID(oidData), explicitTag(0, a)), explicitTag(0, a), derSet()),
+		"more after the content":       signedData(derInt(1), derSet(), derSequence(derOID(oidData), explicitTag(0, derOctets(nil)), a), explicitTag(0, a), derSet()),
 		"a page":                       []byte("<html></html>"),
 		"an empty SEQUENCE":            derSequence(),
 		"bytes after a certificate":    append(bytes.Clone(a), 0),

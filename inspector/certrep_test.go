@@ -247,6 +247,8 @@ func TestParseCertRepRefuses(t *testing.T) {
 			r.content("0", "", derSequence(derOID(oidSignedData), explicitTag(0, derSequence())))
 		},
 		"success with bytes after the envelope": func(r *rawReply) { r.content("0", "", append(envelopeOf(t), 0)) },
+		"failure with an envelope":              func(r *rawReply) { r.content("2", "2", envelopeOf(t)) },
+		"pending with an envelope":              func(r *rawReply) { r.content("3", "", envelopeOf(t)) },
 		"pending with failInfo (D26)":           func(r *rawReply) { r.content("3", "2", []byte{0}) },
 		"failure with other content":            func(r *rawReply) { r.content("2", "2", []byte{1}) },
 		"failure with two bytes":                func(r *rawReply) { r.content("2", "2", []byte{0, 0}) },
@@ -293,7 +295,6 @@ func TestParseCertRepReadsFailureAndPending(t *testing.T) {
 		"failure without content":  {func(r *rawReply) { r.content("2", "4", nil); r.encap = derSequence(derOID(oidData)) }, "2", "4"},
 		"failure of empty content": {func(r *rawReply) { r.content("2", "1", nil) }, "2", "1"},
 		"failure without failInfo": {func(r *rawReply) { r.replace(oidFailInfo) }, "2", ""},
-		"failure with an envelope": {func(r *rawReply) { r.content("2", "2", envelopeOf(t)) }, "2", "2"},
 		"pending":                  {func(r *rawReply) { r.content("3", "", []byte{0}) }, "3", ""},
 		"success":                  {func(r *rawReply) { r.content("0", "", envelopeOf(t)) }, "0", ""},
 		"sha256 with its signature": {func(r *rawReply) {

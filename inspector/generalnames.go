@@ -216,6 +216,9 @@ func checkURI(s string) error {
 	if err != nil || u.Scheme == "" {
 		return errors.New("URI malformed") // the cause would quote it
 	}
+	if _, err := url.PathUnescape(s); err != nil { // url.Parse does not look into an opaque one
+		return errors.New("URI with a malformed escape")
+	}
 	if u.Host != "" && checkURIHost(u) != nil {
 		return errors.New("URI with a malformed host")
 	}

@@ -51,7 +51,10 @@ func isVisibleASCII(s []byte) bool {
 
 // parseName reads an RDNSequence and keeps its structure, which pkix.Name
 // loses. threats C24–C33
-func parseName(n *node) ([]RDN, error) {
+func parseName(n *node) ([]RDN, error) { return parseNameAs(n, nameText) }
+
+// parseNameAs is parseName with another reading of values.
+func parseNameAs(n *node, text func(oid string, n *node) (string, error)) ([]RDN, error) {
 	if err := n.expect(classUniversal, tagSequence); err != nil {
 		return nil, err
 	}
@@ -60,7 +63,7 @@ func parseName(n *node) ([]RDN, error) {
 	}
 	name := make([]RDN, 0, len(n.children))
 	for i, child := range n.children {
-		rdn, err := parseRDN(child)
+		rdn, err := parseRDN(child, text)
 		if err != nil {
 			return nil, fmt.Errorf("RDN %d: %w", i, err)
 		}
@@ -69,7 +72,7 @@ func parseName(n *node) ([]RDN, error) {
 	return name, nil
 }
 
-func parseRDN(n *node) (RDN, error) {
+func parseRDN(n *node, text func(oid string, n *node) (string, error)) (RDN, error) {
 	if err := n.expect(classUniversal, tagSet); err != nil {
 		return nil, err
 	}
@@ -83,7 +86,7 @@ func parseRDN(n *node) (RDN, error) {
 		if i > 0 && bytes.Compare(n.children[i-1].raw, child.raw) >= 0 {
 			return nil, errors.New("attributes not in DER order")
 		}
-		attribute, err := parseNameAttribute(child)
+		attribute, err := parseNameAttribute(child, text)
 		if err != nil {
 			return nil, err
 		}
@@ -92,7 +95,7 @@ func parseRDN(n *node) (RDN, error) {
 	return rdn, nil
 }
 
-func parseNameAttribute(n *node) (AttributeTypeAndValue, error) {
+func parseNameAttribute(n *node, text func(oid string, n *node) (string, error)) (AttributeTypeAndValue, error) {
 	none := AttributeTypeAndValue{}
 	if err := n.expect(classUniversal, tagSequence); err != nil {
 		return none, err
@@ -113,11 +116,11 @@ func parseNameAttribute(n *node) (AttributeTypeAndValue, error) {
 	if err := f.end(); err != nil { // threat C07
 		return none, err
 	}
-	text, err := nameText(oid, value)
+	decoded, err := text(oid, value)
 	if err != nil {
 		return none, fmt.Errorf("attribute %s: %w", oid, err)
 	}
-	return AttributeTypeAndValue{Type: oid, Value: text, Tag: value.tag}, nil
+	return AttributeTypeAndValue{Type: oid, Value: decoded, Tag: value.tag}, nil
 }
 
 // nameText decodes the value of a name attribute. Only string types that every

@@ -125,14 +125,14 @@ func (o *Opener) Open(m *Message) *Opened {
 	contentKey := o.contentKey(key, e)
 	plaintext, buffer, ok := e.decrypt(contentKey)
 	request := soleElement(buffer, e.cipher.blockSize())
-	csr, err := ParseCSR(request) // also over the substitute's plaintext. threat E01
+	csr, poll, err := parseContent(m.MessageType, request) // also over the substitute's plaintext. threat E01
 	clear(contentKey)
 	clear(buffer) // the request holds a copy
-	if err == nil && (csr == nil || len(request) != len(plaintext)) {
+	if err == nil && (csr == nil && poll == nil || len(request) != len(plaintext)) {
 		err = errPlaintext
 	}
 	if err == nil && ok == 1 {
-		opened.CSR = csr
+		opened.CSR, opened.Poll = csr, poll
 		return opened
 	}
 	// Whatever failed, the same steps; only what the operator reads differs.

@@ -66,8 +66,11 @@ func ParseQuery(method, rawQuery string, maxMessage int) (Query, error) {
 
 // parameters splits the query. Values are as sent.
 func parameters(rawQuery string) (operation, message string, hasMessage bool, err error) {
-	// quirk: sscep and Samba put a second '?' before the query.
-	rawQuery = strings.TrimPrefix(rawQuery, "?")
+	// quirk: sscep and Samba put a second '?' before the query. Before the
+	// operation only: a log filter that hides `message` would not know `?message`.
+	if strings.HasPrefix(rawQuery, "?operation=") { // threat E34
+		rawQuery = rawQuery[1:]
+	}
 	if strings.IndexByte(rawQuery, ';') >= 0 { // threat E19
 		return "", "", false, fmt.Errorf("%w: semicolon", ErrQuery)
 	}

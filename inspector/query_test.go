@@ -71,6 +71,7 @@ func TestParseQueryRefuses(t *testing.T) {
 		{"no query", "GET", "", ErrQuery},
 		{"question mark alone", "GET", "?", ErrQuery},
 		{"two stray question marks", "GET", "??operation=GetCACaps", ErrQuery},
+		{"E34: a stray question mark before message", "GET", "?message=AAAA&operation=PKIOperation", ErrQuery},
 		{"no operation", "GET", "message=AAAA", ErrQuery},
 		{"empty operation", "GET", "operation=", ErrQuery},
 		{"E17: operation twice", "GET", "operation=GetCACaps&operation=PKIOperation", ErrQuery},

@@ -182,5 +182,15 @@ func (s *Signer) SignedBy(ca *x509.Certificate) bool {
 	return ca.CheckSignature(algorithm, s.certificate.tbs, s.certificate.signature) == nil
 }
 
+// TBSSHA256 identifies what the issuer has signed: the certificate without its
+// signature, which some algorithms let anybody rewrite. Nil if there is none.
+func (s *Signer) TBSSHA256() []byte {
+	if s == nil || s.certificate == nil {
+		return nil
+	}
+	sum := sha256.Sum256(s.certificate.tbs)
+	return sum[:]
+}
+
 // SPKISHA256 identifies the signer's key.
 func (s *Signer) SPKISHA256() [32]byte { return sha256.Sum256(s.SPKI) }

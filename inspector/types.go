@@ -107,13 +107,38 @@ type RAKey struct {
 }
 
 // Opened is what the private key revealed. If Err is nil, CSR is complete and
-// its signature verifies. If Err is set, CSR is nil.
+// its signature verifies, or Poll is if the message is a GetCertInitial. If Err
+// is set, both are nil.
 type Opened struct {
 	RA           string // RAKey.Name of the recipient; "" if it names none of ours
 	Cipher       string // "des" "des3" "aes128" "aes256"
 	KeyTransport string // "pkcs1v15" "oaep_sha1"
 	CSR          *CSR
+	Poll         *IssuerAndSubject // of a GetCertInitial, in place of CSR
 	Err          *ParseError
+}
+
+// IssuerAndSubject is what a GetCertInitial asks for (RFC 8894 §3.3.3).
+type IssuerAndSubject struct {
+	Issuer  []byte // RDNSequence, DER
+	Subject []RDN
+}
+
+// Certified is what a CA has certified: the content of a certificate that signs
+// a renewal, as far as a renewal must keep it.
+type Certified struct {
+	Subject                []RDN // decoded; the string types are the CA's own
+	SAN                    []GeneralName
+	SID                    string
+	HasKeyUsage            bool
+	KeyUsage               KeyUsage
+	HasExtKeyUsage         bool
+	ExtKeyUsage            []string
+	HasApplicationPolicies bool
+	ApplicationPolicies    []string
+	TemplateName           string
+	TemplateOID            string
+	IsCA                   bool
 }
 
 // AttributeTypeAndValue is one name attribute as sent (RFC 5280 §4.1.2.4).

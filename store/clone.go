@@ -12,6 +12,10 @@ func (e *Expectation) Clone() Expectation {
 	c.ChallengeHash, c.IdentityHash, c.Request = bytes.Clone(e.ChallengeHash), bytes.Clone(e.IdentityHash), bytes.Clone(e.Request)
 	c.Content = e.Content.clone()
 	c.Labels = maps.Clone(e.Labels)
+	if e.Renews != nil {
+		renews := *e.Renews
+		c.Renews = &renews
+	}
 	c.Uses = slices.Clone(e.Uses)
 	for i := range c.Uses {
 		c.Uses[i] = e.Uses[i].clone()

@@ -63,6 +63,10 @@ func (e *Expectation) Start(now time.Time) error {
 	}
 	e.CreatedAt, e.ExpiresAt = utc(e.CreatedAt), utc(e.ExpiresAt)
 	e.State, e.Generation, e.ChangedAt = Registered, 1, utc(now)
+	if r := e.Renews; r != nil && (r.SHA256 == "") == (r.Serial == "") {
+		return errors.New("renewal names either a certificate's hash or its serial number")
+	}
+	e.RetainUntil = utc(e.RetainUntil)
 	e.EverClaimed, e.Uses, e.Mismatches, e.History = false, nil, nil, nil
 	e.note(Event{At: now, What: "registered", By: e.Owner})
 	if raw, err := e.Encode(); err != nil {
@@ -120,7 +124,7 @@ func (e *Expectation) hasUse(s State) bool {
 // Claim gives a key a use, or counts one more forward of the use it has. On an
 // error nothing has changed.
 func (e *Expectation) Claim(now time.Time, c Claim) (Use, error) {
-	if len(c.Key) == 0 || len(c.Identity) == 0 || c.TransactionID == "" || len(c.TransactionID) > maxName {
+	if len(c.Key) == 0 || len(c.Identity) == 0 && !c.Poll || c.TransactionID == "" || len(c.TransactionID) > maxName {
 		return Use{}, errors.New("claim without key, identity or transactionID")
 	}
 	e.Normalise(now)
@@ -139,8 +143,19 @@ func (e *Expectation) Claim(now time.Time, c Claim) (Use, error) {
 	what := "claimed"
 	u := e.Use(c.Key)
 	switch {
-	case u != nil && (u.State == Issued || !bytes.Equal(u.Identity, c.Identity)):
+	case c.Poll:
+		if u == nil || u.State != Pending || !slices.Contains(u.TransactionIDs, c.TransactionID) || !bytes.Equal(u.Subject, c.Subject) {
+			return Use{}, ErrUsed // threat D19
+		}
+		what = "polled"
+	case u != nil && !bytes.Equal(u.Identity, c.Identity):
 		return Use{}, ErrUsed
+	case u != nil && u.State == Issued:
+		// The answer was lost on its way: NDES gives the same certificate again.
+		if !slices.Contains(u.TransactionIDs, c.TransactionID) || !now.Before(u.SettledAt.Add(c.RetryWindow)) {
+			return Use{}, ErrUsed
+		}
+		what = "retried"
 	case u != nil:
 		what = "retried"
 	case len(e.Uses) >= e.MaxUses:
@@ -151,18 +166,28 @@ func (e *Expectation) Claim(now time.Time, c Claim) (Use, error) {
 		return Use{}, ErrKeyConflict // no use is left that could be kept
 	default:
 		e.Uses = append(e.Uses, Use{
-			Generation: e.Generation + 1,
-			State:      Claimed,
-			Key:        bytes.Clone(c.Key),
-			Identity:   bytes.Clone(c.Identity),
-			ClaimedAt:  utc(now),
-			ClientIP:   bound(c.ClientIP, maxField),
-			UserAgent:  bound(c.UserAgent, maxText),
+			Generation:  e.Generation + 1,
+			State:       Claimed,
+			Key:         bytes.Clone(c.Key),
+			Identity:    bytes.Clone(c.Identity),
+			Subject:     bytes.Clone(c.Subject),
+			Certificate: bytes.Clone(c.Certificate),
+			ClaimedAt:   utc(now),
+			ClientIP:    bound(c.ClientIP, maxField),
+			UserAgent:   bound(c.UserAgent, maxText),
 		})
 		u = &e.Uses[len(e.Uses)-1]
+		if c.RetryWindow > 0 {
+			u.DoubtAt = utc(now.Add(c.RetryWindow))
+		}
 		e.EverClaimed = true // and for good, also if the forward turns out never to have left
 	}
 	u.Forwards++
+	u.ForwardedAt = utc(now)
+	e.RetainUntil = utc(later(e.RetainUntil, c.RetainUntil))
+	if u.State == Claimed && c.ReleaseAfter > 0 {
+		u.ReleaseAt = utc(now.Add(c.ReleaseAfter))
+	}
 	if n := len(u.TransactionIDs); n == 0 || u.TransactionIDs[n-1] != c.TransactionID {
 		u.TransactionIDs = last(append(u.TransactionIDs, c.TransactionID), MaxForwards)
 	}
@@ -231,6 +256,9 @@ func (e *Expectation) Settle(now time.Time, s Settlement) {
 	u := &e.Uses[i]
 	ev.SPKISHA256 = hex.EncodeToString(u.Key)
 	if ev.What == "in_doubt" {
+		if u.inFlight() > 0 {
+			u.Doubtful++
+		}
 		e.note(ev)
 		return
 	}
@@ -238,21 +266,21 @@ func (e *Expectation) Settle(now time.Time, s Settlement) {
 	ended := false
 	if s.Outcome == OutcomeUnsent {
 		// As if it had never been claimed. Forwards that are in doubt keep the use.
-		if u.Forwards > u.Verified {
+		if u.inFlight() > 0 {
 			u.Forwards--
 		}
 		// One that was refused waits only for those that did leave.
-		ended = u.Forwards == 0 || u.Refused && u.State == Claimed && u.Verified >= u.Forwards
-	} else if u.Verified < u.Forwards {
+		ended = u.State == Claimed && (u.Forwards == 0 || u.Refused && u.Verified >= u.Forwards)
+	} else if u.inFlight() > 0 {
 		u.Verified++
 	}
 	locked := false
 	if u.State != Issued { // nothing leaves issued, whatever comes late
 		switch s.Outcome {
 		case OutcomeIssued:
-			u.State, u.SettledAt = Issued, utc(now)
+			u.answered(Issued, now)
 		case OutcomePending:
-			u.State, u.SettledAt = Pending, utc(now)
+			u.answered(Pending, now)
 		case OutcomeRefused:
 			// A forward in flight or in doubt may still bring a certificate for
 			// this key, so the use goes only when every forward has been answered.
@@ -274,6 +302,25 @@ func (e *Expectation) Settle(now time.Time, s Settlement) {
 	if locked {
 		e.note(Event{At: now, What: "locked"})
 	}
+}
+
+// inFlight counts the forwards that nobody has heard of since.
+func (u *Use) inFlight() int { return u.Forwards - u.Verified - u.Doubtful }
+
+// maxFlight is longer than NDES may take to answer. An outcome that could not be
+// written down leaves a forward open; nobody waits for it after that.
+const maxFlight = 15 * time.Minute
+
+// flying reports whether a forward may still bring an answer to this process,
+// which opened the store at that time.
+func (u *Use) flying(now, opened time.Time) bool {
+	return u.inFlight() > 0 && !u.ForwardedAt.Before(utc(opened)) && now.Before(u.ForwardedAt.Add(maxFlight))
+}
+
+// answered says that NDES knows the request: there is no doubt any more.
+func (u *Use) answered(s State, now time.Time) {
+	u.State, u.SettledAt = s, utc(now)
+	u.DoubtAt, u.ReleaseAt = time.Time{}, time.Time{}
 }
 
 // useOf finds the use that the claim of this generation made, or -1.
@@ -330,6 +377,49 @@ func (e *Expectation) end(now time.Time, what, by string) bool {
 	return true
 }
 
+// Release takes from e what keeps an honest device out: a lock with the
+// mismatches behind it, or the uses that are claimed and in doubt. opened is
+// when this process opened the store: a forward claimed before cannot be in
+// flight, since whoever sent it is gone.
+func (e *Expectation) Release(now, opened time.Time, by string) error {
+	e.Normalise(now)
+	open := func(u *Use) bool { return u.State == Claimed || u.State == Pending && e.State == Locked }
+	switch e.State {
+	case Locked:
+	case Registered, Claimed:
+		if !e.hasUse(Claimed) {
+			return ErrNotReleasable
+		}
+	default:
+		return ErrNotReleasable
+	}
+	for i := range e.Uses {
+		if u := &e.Uses[i]; open(u) && u.flying(now, opened) {
+			return ErrExpectationInUse
+		}
+	}
+	e.release(func(u *Use) bool { return open(u) }, now, by)
+	return nil
+}
+
+// release ends the uses that gone selects.
+func (e *Expectation) release(gone func(*Use) bool, now time.Time, by string) {
+	left := e.Uses[:0:0]
+	for i := range e.Uses {
+		if !gone(&e.Uses[i]) {
+			left = append(left, e.Uses[i])
+		}
+	}
+	if e.Uses = left; len(left) == 0 {
+		e.Uses = nil // as it is read back
+	}
+	if e.State == Locked {
+		e.State, e.Mismatches = Registered, nil
+	}
+	e.derive(now)
+	e.change(now, Event{What: "released", By: by})
+}
+
 // Extend moves the end of one that is Registered. It never revives.
 func (e *Expectation) Extend(now, expiresAt time.Time, by string) error {
 	e.Normalise(now)
@@ -365,48 +455,123 @@ func (e *Expectation) Replaceable() error {
 // again: ErrChallengeInUse, ErrChallengeUsed or nil. (threats F11, F12, F13)
 func (e *Expectation) ChallengeFree(now time.Time) error {
 	e.Normalise(now)
+	if e.unused() {
+		return nil
+	}
 	if e.State.Live() {
 		return ErrChallengeInUse
 	}
 	return e.Tombstone(now)
 }
 
+// Decisive chooses between the two records that a renewal may be kept under, by
+// its certificate's hash and by its serial number; either may be nil. What ends
+// it counts before what allows it, and what holds it or was registered before
+// what the gateway made and nobody holds.
+func Decisive(byHash, bySerial *Expectation) *Expectation {
+	switch {
+	case byHash == nil:
+		return bySerial
+	case bySerial == nil:
+		return byHash
+	case byHash.State == Revoked || byHash.State == Locked:
+		return byHash
+	case bySerial.State == Revoked || bySerial.State == Locked:
+		return bySerial
+	case len(byHash.Uses) > 0:
+		return byHash
+	case len(bySerial.Uses) > 0 || byHash.Owner == "":
+		return bySerial
+	}
+	return byHash
+}
+
+// unused reports whether e is a renewal's record that the gateway made and that
+// no key holds: a registration may take its place.
+func (e *Expectation) unused() bool { return e.Renews != nil && e.Owner == "" && len(e.Uses) == 0 }
+
 // Tombstone is ErrChallengeUsed while e, whatever its state, has been claimed
 // and is within Retention of its last change.
 func (e *Expectation) Tombstone(now time.Time) error {
-	if e.EverClaimed && now.Before(e.ChangedAt.Add(Retention)) {
+	if e.EverClaimed && now.Before(later(e.ChangedAt.Add(Retention), e.RetainUntil)) {
 		return ErrChallengeUsed
 	}
 	return nil
 }
 
 // Due says when the sweeper has something to do with e as it is stored: its
-// time is up or its retention over. False for what may not be touched.
+// time is up, its retention over, or a claim of it has become doubtful. False
+// for what may not be touched.
 func (e *Expectation) Due() (time.Time, bool) {
 	switch e.State {
 	case Registered:
-		return e.ExpiresAt, true
+		return earliest(e.ExpiresAt, e.doubt()), true
 	case Claimed, Pending:
-		return time.Time{}, false
+		due := e.doubt()
+		return due, !due.IsZero()
 	case Locked:
 		// It holds its challenge; after its time and the tombstone's it may go.
-		return later(e.ExpiresAt, e.ChangedAt).Add(Retention), true
+		return later(later(e.ExpiresAt, e.ChangedAt).Add(Retention), e.RetainUntil), true
 	}
-	if e.EverClaimed {
-		return e.ChangedAt.Add(Retention), true
+	if e.EverClaimed || e.Renews != nil { // a renewal that was revoked must not be free again tomorrow
+		return later(e.ChangedAt.Add(Retention), e.RetainUntil), true
 	}
 	return e.ChangedAt.Add(EndedRetention), true
 }
 
+// doubt is when the next open claim is reported or released; zero: never.
+func (e *Expectation) doubt() (at time.Time) {
+	for i := range e.Uses {
+		if u := &e.Uses[i]; u.State == Claimed {
+			at = earliest(earliest(at, u.DoubtAt), u.ReleaseAt)
+		}
+	}
+	return at
+}
+
+// ReleasedByItself is who releases what in_doubt_release has run out for.
+const ReleasedByItself = "in_doubt_release"
+
 // Sweep brings the state up to date and reports whether e may be removed, and
-// if not whether it has changed.
-func (e *Expectation) Sweep(now time.Time) (remove, changed bool) {
+// if not whether it has changed, and whether a claim has become doubtful.
+// opened is as for Release.
+func (e *Expectation) Sweep(now, opened time.Time) (remove, changed, doubt bool) {
 	before := e.State
 	e.Normalise(now)
-	if due, ok := e.Due(); ok && e.State != Registered && !now.Before(due) {
-		return true, false
+	if e.State == Registered || e.State == Claimed || e.State == Pending {
+		changed, doubt = e.sweepClaims(now, opened)
+		return false, changed || e.State != before, doubt
 	}
-	return false, e.State != before
+	if due, ok := e.Due(); ok && !now.Before(due) {
+		return true, false, false
+	}
+	return false, e.State != before, false
+}
+
+func (e *Expectation) sweepClaims(now, opened time.Time) (changed, doubt bool) {
+	due := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
+	gone := map[uint64]bool{}
+	for i := range e.Uses {
+		u := &e.Uses[i]
+		if u.State != Claimed {
+			continue
+		}
+		if due(u.DoubtAt) {
+			u.DoubtAt, changed, doubt = time.Time{}, true, true
+		}
+		switch {
+		case !due(u.ReleaseAt):
+		case u.flying(now, opened):
+			u.ReleaseAt, changed = utc(now.Add(time.Minute)), true // ask again when it may have ended
+		default:
+			gone[u.Generation] = true
+		}
+	}
+	if len(gone) > 0 {
+		e.release(func(u *Use) bool { return gone[u.Generation] }, now, ReleasedByItself)
+		changed = true
+	}
+	return changed, doubt
 }
 
 // Matches reports whether e, up to date, is selected by q.
@@ -442,7 +607,7 @@ func (e *Expectation) note(ev Event) {
 
 func (u *Use) clone() Use {
 	c := *u
-	c.Key, c.Identity = bytes.Clone(u.Key), bytes.Clone(u.Identity)
+	c.Key, c.Identity, c.Subject, c.Certificate = bytes.Clone(u.Key), bytes.Clone(u.Identity), bytes.Clone(u.Subject), bytes.Clone(u.Certificate)
 	c.TransactionIDs = append([]string(nil), u.TransactionIDs...)
 	c.SenderNonces = make([][]byte, len(u.SenderNonces))
 	for i, n := range u.SenderNonces {
@@ -468,6 +633,14 @@ func bound(s string, n int) string {
 		n--
 	}
 	return s[:n]
+}
+
+// earliest is the earlier of two times that are set.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func later(a, b time.Time) time.Time {

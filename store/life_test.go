@@ -96,7 +96,7 @@ func TestATombstoneStandsExactlyForTheRetention(t *testing.T) {
 		if err := e.ChallengeFree(c.at); !errors.Is(err, c.want) || (c.want == nil) != (err == nil) {
 			t.Errorf("at %v: %v", c.at, err)
 		}
-		if remove, changed := e.Sweep(c.at); remove != (c.want == nil) || changed {
+		if remove, changed, _ := e.Sweep(c.at, noon); remove != (c.want == nil) || changed {
 			t.Errorf("at %v: remove %v, changed %v", c.at, remove, changed)
 		}
 	}
@@ -108,7 +108,7 @@ func TestWhatIsOpenIsNeverDue(t *testing.T) {
 		if due, ok := e.Due(); ok {
 			t.Errorf("%s is due at %v", e.State, due)
 		}
-		if remove, changed := e.Sweep(noon.Add(1000 * Retention)); remove || changed {
+		if remove, changed, _ := e.Sweep(noon.Add(1000*Retention), noon); remove || changed {
 			t.Errorf("%s was swept", e.State)
 		}
 		e.Settle(noon, Settlement{UseGeneration: u.Generation, Outcome: OutcomePending})
@@ -157,7 +157,7 @@ func FuzzDecode(f *testing.F) {
 			e.Settle(noon, Settlement{UseGeneration: e.Uses[0].Generation, Outcome: OutcomeRefused})
 		}
 		e.Mismatch(noon, []byte("x"), 1, Event{})
-		e.Sweep(noon.Add(Retention))
+		e.Sweep(noon.Add(Retention), noon)
 		if _, err := e.Encode(); err != nil {
 			t.Skip("years that JSON cannot say")
 		}

@@ -63,6 +63,7 @@ var (
 	ErrTransactionConflict = errors.New("transactionID is in use by another key")
 	ErrKeyConflict         = errors.New("another key holds the expectation")
 	ErrUsed                = errors.New("the use by this key has ended")
+	ErrNotReleasable       = errors.New("expectation is neither locked nor claimed in doubt")
 	ErrClosed              = errors.New("store is closed")
 	ErrSchema              = errors.New("store was written by a newer version")
 	ErrChallengeKey        = errors.New("store belongs to another challenge key")
@@ -107,16 +108,22 @@ type Content struct {
 
 // Use is one key's hold on an expectation.
 type Use struct {
-	Generation     uint64    `json:"generation"` // of the claim that made it; Settle names it
-	State          State     `json:"state"`      // Claimed, Pending or Issued
-	Key            []byte    `json:"key"`        // SHA-256 of the SubjectPublicKeyInfo
-	Identity       []byte    `json:"identity"`   // identity digest as judged
+	Generation     uint64    `json:"generation"`            // of the claim that made it; Settle names it
+	State          State     `json:"state"`                 // Claimed, Pending or Issued
+	Key            []byte    `json:"key"`                   // SHA-256 of the SubjectPublicKeyInfo
+	Identity       []byte    `json:"identity"`              // identity digest as judged
+	Certificate    []byte    `json:"certificate,omitempty"` // as Claim.Certificate
+	Subject        []byte    `json:"subject,omitempty"`     // digest of the subject as judged, by which a poll is known
 	TransactionIDs []string  `json:"transaction_ids"`
 	SenderNonces   [][]byte  `json:"sender_nonces"`
 	Forwards       int       `json:"forwards"`          // started
 	Refused        bool      `json:"refused,omitempty"` // one of them was a definite FAILURE
 	Verified       int       `json:"verified"`          // ended with a verified answer; less than Forwards: in flight or in doubt
 	ClaimedAt      time.Time `json:"claimed_at"`
+	ForwardedAt    time.Time `json:"forwarded_at,omitzero"` // when the newest forward was claimed
+	Doubtful       int       `json:"doubtful,omitempty"`    // forwards that ended without a verified answer
+	DoubtAt        time.Time `json:"doubt_at,omitzero"`     // when a claim still open is reported as in doubt; zero: it was, or never is
+	ReleaseAt      time.Time `json:"release_at,omitzero"`   // when a claim still open is released by itself; zero: never
 	SettledAt      time.Time `json:"settled_at,omitzero"`
 	ClientIP       string    `json:"client_ip,omitempty"`
 	UserAgent      string    `json:"user_agent,omitempty"`
@@ -126,7 +133,7 @@ type Use struct {
 // escaped, bounded text.
 type Event struct {
 	At            time.Time `json:"at"`
-	What          string    `json:"what"` // registered extended revoked replaced expired claimed retried unsent issued pending failed in_doubt refused mismatch locked
+	What          string    `json:"what"` // registered extended revoked replaced expired claimed retried polled unsent issued pending failed in_doubt refused mismatch locked released
 	By            string    `json:"by,omitempty"`
 	Reason        string    `json:"reason,omitempty"`
 	TransactionID string    `json:"transaction_id,omitempty"`
@@ -134,6 +141,14 @@ type Event struct {
 	ClientIP      string    `json:"client_ip,omitempty"`
 	HRESULT       string    `json:"hresult,omitempty"` // "0x80070490"
 	Text          string    `json:"text,omitempty"`
+}
+
+// Renews names the certificate whose renewal an expectation is about: one that
+// the MDM registered for it, or one that the gateway keeps to hold a
+// certificate to one renewal.
+type Renews struct {
+	SHA256 string `json:"sha256,omitempty"` // of the certificate, lower-case hex
+	Serial string `json:"serial,omitempty"` // lower-case hex without leading zeros
 }
 
 // Expectation is one registration and its life.
@@ -147,6 +162,8 @@ type Expectation struct {
 	Request       json.RawMessage   `json:"request"`                 // as registered, without the challenge; opaque here
 	Content       Content           `json:"content"`
 	Labels        map[string]string `json:"labels,omitempty"`
+	Renews        *Renews           `json:"renews,omitempty"`      // nil: an enrolment
+	RetainUntil   time.Time         `json:"retain_until,omitzero"` // kept at least until then once claimed
 	MaxUses       int               `json:"max_uses"`
 	CreatedAt     time.Time         `json:"created_at"`
 	ExpiresAt     time.Time         `json:"expires_at"`
@@ -180,18 +197,21 @@ func (e *Expectation) InUse() bool {
 }
 
 // Lookup asks for everything that a decision needs, in one read. Exactly one of
-// ChallengeHash and IdentityHash is set.
+// ChallengeHash and IdentityHash is set, but for a renewal, which may be
+// registered under either of two: then both are, and Decisive says which counts.
 type Lookup struct {
 	Profile       string
 	ChallengeHash []byte
 	IdentityHash  []byte
 	TransactionID string
+	Poll          bool // Holder is asked for as well
 }
 
 // Found answers a Lookup.
 type Found struct {
 	Expectation    *Expectation // nil: none has this challenge or identity
 	TransactionKey []byte       // SHA-256 of the key that uses this transactionID; nil: none
+	Holder         *Expectation // of a Poll: what the transactionID was last claimed for; nil: nothing that is kept
 }
 
 // Claim binds one use of an expectation to a key.
@@ -205,6 +225,33 @@ type Claim struct {
 	SenderNonce   []byte
 	ClientIP      string
 	UserAgent     string // escaped and bounded by the caller
+	Subject       []byte // digest of the subject, by which a poll is known
+
+	// RetryWindow is how long after it was issued a use may be claimed again by
+	// the same key, identity and transactionID, and how long a claim may be open
+	// before it is reported as in doubt. ReleaseAfter is how long before it is
+	// released by itself; zero: never.
+	RetryWindow  time.Duration
+	ReleaseAfter time.Duration
+
+	// RetainUntil is how long the record must last at least: a renewal's, while its
+	// certificate could sign another.
+	RetainUntil time.Time
+
+	// Certificate identifies the certificate that is renewed, whatever profile and
+	// record it is renewed under. While a record has a use for it, and until
+	// RetainUntil, no other record gets one: ErrKeyConflict. A use that is given
+	// back gives it back.
+	Certificate []byte
+
+	// Poll claims one more forward of a Pending use for a GetCertInitial; it
+	// never makes a use, and Identity is not compared.
+	Poll bool
+
+	// New is registered in the same transaction if nothing is kept under its
+	// hash: the record of a renewal that nobody registers. Generation and ID are
+	// then New's. ErrGeneration if something is.
+	New *Expectation
 }
 
 // Outcome is how one forward ended.
@@ -229,6 +276,12 @@ type Settlement struct {
 	TransactionID string
 	HRESULT       string
 	Text          string // escaped and bounded by the caller
+}
+
+// Swept is what one Sweep did.
+type Swept struct {
+	Changes int           // records changed or removed
+	InDoubt []Expectation // those with a claim that was found to be in doubt, as they are now
 }
 
 // Query selects expectations, newest first.
@@ -328,10 +381,17 @@ type Store interface {
 	// List pages through expectations, newest first, without history.
 	List(ctx context.Context, q Query) (Page, error)
 
-	// Sweep marks what has expired and removes what is past its retention, at
-	// most max changes, and returns how many. It never touches one that is
-	// claimed or pending.
-	Sweep(ctx context.Context, max int) (int, error)
+	// Release makes a Locked expectation Registered again, its mismatches
+	// forgotten, or takes the uses that are Claimed and in doubt from one that
+	// has any. The history names by. ErrNotReleasable for everything else;
+	// ErrExpectationInUse while a forward of such a use is in flight, which is
+	// one that this process claimed and has not settled.
+	Release(ctx context.Context, profile, id, by string) (Expectation, error)
+
+	// Sweep marks what has expired, reports claims that have become doubtful,
+	// releases those whose time for it has come, and removes what is past its
+	// retention: at most max changes. It never removes one that is claimed or pending.
+	Sweep(ctx context.Context, max int) (Swept, error)
 
 	// Counts is kept, never scanned for.
 	Counts(ctx context.Context) (map[CountKey]int, error)

@@ -4,7 +4,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
+	"github.com/scepgate/scepgate/integration/attack"
 	"github.com/scepgate/scepgate/integration/wire"
 )
 
@@ -113,4 +115,35 @@ func byRow(parts ...[]vector) []vector {
 	all := slices.Concat(parts...)
 	slices.SortStableFunc(all, func(a, b vector) int { return strings.Compare(a.row, b.row) })
 	return all
+}
+
+// oneWins sends messages at once and demands that one of them is forwarded and
+// brings a certificate, and that the others are refused for this reason.
+func (t *try) oneWins(messages [][]byte, reason string) {
+	answers, errs := make([]attack.Answer, len(messages)), make([]error, len(messages))
+	var all sync.WaitGroup
+	for i := range messages {
+		all.Go(func() { answers[i], errs[i] = attack.Do(t.Client, t.postRequest(messages[i])) })
+	}
+	all.Wait()
+	won := [][]byte{}
+	for i, a := range answers {
+		if errs[i] != nil {
+			t.failf("no answer: %v", errs[i])
+			return
+		}
+		t.back = append(t.back, describe(a))
+		if a.Rep != nil && a.Rep.PKIStatus == "0" {
+			won = append(won, messages[i])
+			continue
+		}
+		t.refused(a)
+	}
+	t.demand(len(won) == 1, "%d keys got a certificate", len(won))
+	t.reached(won...)
+	seen := map[string]int{}
+	for range messages {
+		seen[t.decision("").String("reason")]++
+	}
+	t.demand(seen["ok"] == 1 && seen[reason] == len(messages)-1, "the operator reads %v", seen)
 }

@@ -4,9 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
-	"sync"
 
-	"github.com/scepgate/scepgate/integration/attack"
 	"github.com/scepgate/scepgate/integration/wire"
 )
 
@@ -117,42 +115,11 @@ func rowsStolenChallenge() []vector {
 		return map[string]any{"key": map[string]any{"spki_sha256": hex.EncodeToString(sum[:])}}
 	}
 	race := func(t *try) {
-		answers := make([]attack.Answer, len(t.Keys))
-		messages := make([][]byte, len(t.Keys))
-		errs := make([]error, len(t.Keys))
-		for i, d := range t.Keys {
-			messages[i] = t.message(d).Bytes()
+		var messages [][]byte
+		for _, d := range t.Keys {
+			messages = append(messages, t.message(d).Bytes())
 		}
-		var all sync.WaitGroup
-		for i := range messages {
-			all.Go(func() { answers[i], errs[i] = attack.Post(t.Client, t.base(), messages[i]) })
-		}
-		all.Wait()
-		won := [][]byte{}
-		for i, a := range answers {
-			if errs[i] != nil {
-				t.failf("no answer: %v", errs[i])
-				continue
-			}
-			t.back = append(t.back, describe(a))
-			if a.Rep != nil && a.Rep.PKIStatus == "0" {
-				won = append(won, messages[i])
-				continue
-			}
-			t.refused(a)
-		}
-		if len(won) != 1 {
-			t.failf("%d keys had a certificate for one challenge", len(won))
-		}
-		t.reached(won...)
-		seen := map[string]int{}
-		for range t.Keys {
-			l := t.decision("")
-			seen[l.String("reason")]++
-		}
-		if seen["ok"] != 1 || seen["challenge_in_use"] != len(t.Keys)-1 {
-			t.failf("the operator reads %v", seen)
-		}
+		t.oneWins(messages, "challenge_in_use")
 		t.state(t.ID, "issued")
 	}
 	return []vector{

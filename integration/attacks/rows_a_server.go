@@ -208,6 +208,21 @@ func rowsRenewalEscalation() []vector {
 			renewal(typ.name+" signed by a genuine certificate, for its own key and name", typ.value, func(t *try, m *wire.Message) { m.Request.Key = t.Device.Key }),
 			renewal(typ.name+" signed by a genuine certificate, with a victim's challenge and name", typ.value, victim))
 	}
+	// The same where renewals are allowed; D10–D18 have the rest.
+	rows = append(rows, hostileRenewals(
+		hostile{"A20", "a genuine certificate signs for an administrator, renewals allowed", "renewal_identity_changed", "subject", nil, func(_ *try, m *wire.Message) {
+			m.Request.SetSubject("administrator")
+		}},
+		hostile{"A20", "a genuine certificate signs for its name and a UPN, renewals allowed", "renewal_identity_changed", "san", nil, func(t *try, m *wire.Message) {
+			m.Request.Extensions[atSAN] = wire.SAN(wire.DNS(t.dns()), wire.UPN("administrator@example.com"))
+		}},
+		hostile{"A20", "a genuine certificate signs with a victim's challenge, renewals allowed", "renewal_identity_changed", "subject", nil, func(t *try, m *wire.Message) {
+			challenge := newChallenge()
+			t.registers("renew", map[string]any{"external_id": nil, "subject": "CN=" + t.CN + "-victim", "challenge": challenge})
+			m.Request.SetSubject(t.CN + "-victim")
+			m.Request.Challenge = [][]byte{wire.ChallengePassword(wire.Printable(challenge))}
+		}})...)
+	rows = append(rows, honestRenewals(hostile{"A20", "a genuine certificate signs for its own names and a new key, renewals allowed", "", "", nil, nil})...)
 	return append(rows,
 		vector{row: "A20", variant: "RenewalReq that is self-signed, with the challenge and name", want: forwarded, reason: "ok",
 			message: signed(func(_ *try, d *wire.SignedData) { d.Signer.MessageType = "17" })},

@@ -52,7 +52,7 @@ func rowsAnswers() []vector {
 		{row: "E33", variant: "a certificate and a refusal, which nobody may keep", want: asDescribed, act: func(t *try) {
 			t.uncached(t.post(t.M.Bytes()))
 			t.decision("ok")
-			t.uncached(t.do(t.getRequest(t.M.Bytes())))
+			t.uncached(t.do(t.getRequest(t.message(t.Device).Bytes())))
 			t.decision("challenge_used")
 			t.uncached(t.post([]byte("rubbish")))
 			t.decision("malformed_message")

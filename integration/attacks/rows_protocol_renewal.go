@@ -45,9 +45,10 @@ func renewal(row, variant string, build func(t *try, cert []byte) *wire.Message)
 	}}
 }
 
-// foreign is a vector in which somebody signs whom the CA does not know.
-func foreign(row, variant string, signer func(t *try) (cert []byte, key *rsa.PrivateKey)) vector {
-	return vector{row: row, variant: variant, want: rej, act: func(t *try) {
+// foreign is a vector in which somebody signs whom the CA does not know, of a
+// profile without renewals and one that has them.
+func foreign(row, variant string, signer func(t *try) (cert []byte, key *rsa.PrivateKey)) []vector {
+	v := vector{row: row, variant: variant, want: rej, act: func(t *try) {
 		cert, key := signer(t)
 		for _, messageType := range []string{"17", "19"} {
 			t.refused(t.post(t.signedBy(cert, key, messageType, t.CN, t.Challenge).Bytes()))
@@ -55,13 +56,17 @@ func foreign(row, variant string, signer func(t *try) (cert []byte, key *rsa.Pri
 		}
 		t.reached()
 		t.state(t.ID, "registered")
+		t.enrols(t.M.Bytes())
 	}}
+	renews := v
+	renews.variant, renews.profile = variant+", renewals allowed", "renew"
+	return []vector{v, renews}
 }
 
-// rowsRenewal: D10–D18. The profile says `renewal off`, so that what differs
+// rowsRenewal: D10–D18 where the profile says `renewal off`, so that what differs
 // between these rows differs in vain.
 func rowsRenewal() []vector {
-	return []vector{
+	return inOrder([]vector{
 		renewal("D10", "19 signed with a certificate of the CA, CN=administrator, no challenge", func(t *try, cert []byte) *wire.Message {
 			return t.signedBy(cert, t.Device.Key, "19", "administrator", "")
 		}),
@@ -94,12 +99,6 @@ func rowsRenewal() []vector {
 			m := t.signedBy(cert, t.Device.Key, "17", t.CN, "")
 			m.Request.Extend(wire.ApplicationPolicies(wire.EKUEnrollmentAgent))
 			return m
-		}),
-		foreign("D13", "signed with a certificate of somebody else's CA", func(t *try) ([]byte, *rsa.PrivateKey) {
-			return t.leafOf(&x509.Certificate{Subject: pkix.Name{CommonName: "Somebody Else's CA"}}), t.Device.Key
-		}),
-		foreign("D13", "signed with a certificate of a CA that has the CA's name, and another key", func(t *try) ([]byte, *rsa.PrivateKey) {
-			return t.leafOf(&x509.Certificate{RawSubject: t.NDES.CA.RawSubject}), t.Device.Key
 		}),
 		{row: "D13", variant: "self-signed in the CA's name, with a valid challenge", want: rej, act: func(t *try) {
 			cert := wire.Certificate(&x509.Certificate{RawSubject: t.NDES.CA.RawSubject}, t.Device.Key, nil, nil)
@@ -159,7 +158,14 @@ func rowsRenewal() []vector {
 			m.Request.Key = t.other().Key
 			return m
 		}),
-	}
+	},
+		foreign("D13", "signed with a certificate of somebody else's CA", func(t *try) ([]byte, *rsa.PrivateKey) {
+			return t.leafOf(&x509.Certificate{Subject: pkix.Name{CommonName: "Somebody Else's CA"}}), t.Device.Key
+		}),
+		foreign("D13", "signed with a certificate of a CA that has the CA's name, and another key", func(t *try) ([]byte, *rsa.PrivateKey) {
+			return t.leafOf(&x509.Certificate{RawSubject: t.NDES.CA.RawSubject}), t.Device.Key
+		}),
+	)
 }
 
 // leafOf is a certificate for the try's device by a CA whose key is a stranger's.

@@ -8,31 +8,9 @@ import (
 	"github.com/scepgate/scepgate/integration/wire"
 )
 
-// rowsTransactions: D19, D22–D24.
+// rowsTransactions: D22–D24.
 func rowsTransactions() []vector {
 	list := []vector{
-		{row: "D19", variant: "a poll for a transactionID that nobody used", want: rej, reason: "transaction_unknown", message: poll},
-		{row: "D19", variant: "a stranger polls for a pending request", want: rej, act: func(t *try) {
-			tx := t.leftPending()
-			m := t.message(t.other())
-			m.SignedData.Signer.MessageType, m.SignedData.Signer.TransactionID = "20", tx
-			m.Plaintext = issuerAndSubject(t)
-			t.refuses(m.Bytes(), "transaction_conflict")
-			t.state(t.ID, "pending")
-		}},
-		// A poll is one messageType more to judge; the request sent again serves
-		// as one (architecture, "The life of an expectation").
-		{row: "D19", variant: "the device polls for its own pending request, then sends it again", want: asDescribed, act: func(t *try) {
-			tx := t.leftPending()
-			m := t.message(t.Device)
-			m.SignedData.Signer.MessageType, m.SignedData.Signer.TransactionID = "20", tx
-			m.Plaintext = issuerAndSubject(t)
-			t.refuses(m.Bytes(), "transaction_unknown")
-			t.state(t.ID, "pending")
-			t.Up.set(nil)
-			t.enrols(t.M.Bytes())
-			t.state(t.ID, "issued")
-		}},
 		{row: "D22", variant: "another device's transactionID, with a challenge of one's own", want: rej, act: func(t *try) {
 			t.enrols(t.M.Bytes())
 			id, challenge := t.oneMore(t.CN + "-b")
@@ -106,11 +84,6 @@ func transactionID(value []byte) func(*try) {
 	return signed(func(_ *try, d *wire.SignedData) {
 		d.Signer.Replace(wire.OIDTransactionID, wire.Attribute(wire.OIDTransactionID, value))
 	})
-}
-
-func poll(t *try) {
-	t.M.SignedData.Signer.MessageType = "20"
-	t.M.Plaintext = issuerAndSubject(t)
 }
 
 // leftPending lets the honest device's request wait for the CA's manager.
@@ -281,13 +254,18 @@ func (t *try) invalidAnswer(answer http.HandlerFunc) {
 // validAnswer demands that NDES's answer to the honest device is passed on as
 // it is, and leaves the expectation in a state.
 func (t *try) validAnswer(status string, change func(*wire.SignedData), state string) {
-	m := t.M.Bytes()
-	answer := t.certRep(status, change)
+	t.answered(t.M, t.certRep(status, change), state)
+}
+
+// answered demands that a message is forwarded, that this answer of NDES is
+// passed on as it is, and leaves the expectation in a state.
+func (t *try) answered(m *wire.Message, answer []byte, state string) {
+	message := m.Bytes()
 	t.answering(func(w http.ResponseWriter, _ *http.Request) { t.writeRep(w, answer) })
-	a := t.post(m)
+	a := t.post(message)
 	t.demand(a.Status == http.StatusOK && bytes.Equal(a.Body, answer), "%s is not NDES's answer as it was", describe(a))
 	t.decision("ok")
-	t.reached(m)
+	t.reached(message)
 	t.state(t.ID, state)
 }
 

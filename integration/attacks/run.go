@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/scepgate/scepgate/integration/gateway"
 )
 
 // play plays one vector. Whatever happens in it is its own problem.
@@ -24,6 +26,7 @@ func (s *stage) play(v *vector, n int) (t *try) {
 		}
 		if !s.Remote {
 			s.Up.set(nil)
+			s.quiet(t)
 		}
 	}()
 	if t.profile() == "static" {
@@ -90,6 +93,23 @@ func (s *stage) play(v *vector, n int) (t *try) {
 		t.state(t.ID, "registered") // never consumed
 	}
 	return t
+}
+
+// quiet waits until everything that t sent is in the access log: the line comes
+// last, so that no decision of t is read for the next one's.
+func (s *stage) quiet(t *try) {
+	if t.sent == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond) // not every answer is logged
+	defer cancel()
+	handled := 0
+	s.Find(ctx, t.mark, func(l gateway.Line) bool {
+		if l.String("msg") == "handled request" {
+			handled++
+		}
+		return handled >= t.sent
+	})
 }
 
 // settle takes the measure of an idle process, after the ways that every vector

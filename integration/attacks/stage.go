@@ -9,11 +9,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/scepgate/scepgate/integration/gateway"
@@ -41,7 +43,7 @@ type stage struct {
 	Up       *upstream
 	Devices  map[string]string // base URLs, by profile
 	Token    string            // may do everything, everywhere
-	Tenant   string            // vpn only, with constraints
+	Tenant   string            // vpn and renewreg only, with constraints
 	RA       *x509.Certificate // what honest devices encrypt to
 	Keys     []*device         // used in turn: making one costs more than most vectors
 	Dir      string
@@ -55,7 +57,13 @@ type stage struct {
 	server    *http.Server
 }
 
-var profiles = []string{"wifi", "vpn", "onetime", "static", "patterns"}
+var profiles = []string{"wifi", "vpn", "onetime", "static", "patterns", "renew", "renewreg", "early", "retry"}
+
+// staleProfile has a CRL that has ended: nobody enrols there.
+const staleProfile = "stale"
+
+// revokedSerial is the one certificate that the CRL of profile renew lists.
+const revokedSerial = 0xdead
 
 // newStage starts everything in dir with the given binary.
 func newStage(ctx context.Context, binary, dir string) (_ *stage, err error) {
@@ -89,13 +97,19 @@ func newStage(ctx context.Context, binary, dir string) (_ *stage, err error) {
 	}
 	env := gateway.ExampleEnv(dir, "http://"+l.Addr().String(), clients)
 	env["STATIC_PASSWORD"] = password
-	for _, profile := range profiles[1:] {
+	if env["RENEW_CRL"], err = s.writeCRL(dir, "renew.crl", time.Now().Add(24*time.Hour)); err != nil {
+		return nil, err
+	}
+	if env["STALE_CRL"], err = s.writeCRL(dir, "stale.crl", time.Now().Add(-time.Hour)); err != nil {
+		return nil, err
+	}
+	for _, profile := range append(profiles[1:len(profiles):len(profiles)], staleProfile) {
 		address, err := freeAddress()
 		if err != nil {
 			return nil, err
 		}
 		_, port, _ := net.SplitHostPort(address)
-		env[map[string]string{"vpn": "VPN_PORT", "onetime": "ONETIME_PORT", "static": "STATIC_PORT", "patterns": "PATTERNS_PORT"}[profile]] = port
+		env[strings.ToUpper(profile)+"_PORT"] = port
 		s.Devices[profile] = "http://" + address
 	}
 	root, err := gateway.Root()
@@ -156,6 +170,19 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), nil
 }
 
+// writeCRL lets the CA revoke one certificate, until the next update.
+func (s *stage) writeCRL(dir, name string, nextUpdate time.Time) (file string, err error) {
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		Number: big.NewInt(1), ThisUpdate: nextUpdate.Add(-48 * time.Hour), NextUpdate: nextUpdate,
+		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(revokedSerial), RevocationTime: nextUpdate.Add(-49 * time.Hour)}},
+	}, s.NDES.CA, s.NDES.CAKey())
+	if err != nil {
+		return "", err
+	}
+	file = filepath.Join(dir, name)
+	return file, os.WriteFile(file, der, 0o600)
+}
+
 // writeClients makes an MDM that may do everything, and a tenant that may not.
 func (s *stage) writeClients(file string) error {
 	s.Token, s.Tenant = "scg_"+rand.Text()+rand.Text(), "scg_"+rand.Text()+rand.Text()
@@ -164,9 +191,9 @@ func (s *stage) writeClients(file string) error {
 		return []string{hex.EncodeToString(sum[:])}
 	}
 	text, err := json.Marshal([]map[string]any{
-		{"name": "mdm", "token_sha256": hash(s.Token), "profiles": profiles, "scopes": []string{"register", "read", "revoke"}, "sees": "all"},
+		{"name": "mdm", "token_sha256": hash(s.Token), "profiles": append(profiles[:len(profiles):len(profiles)], staleProfile), "scopes": []string{"register", "read", "revoke", "release"}, "sees": "all"},
 		{
-			"name": "tenant", "token_sha256": hash(s.Tenant), "profiles": []string{"vpn"}, "scopes": []string{"register", "read"},
+			"name": "tenant", "token_sha256": hash(s.Tenant), "profiles": []string{"vpn", "renewreg"}, "scopes": []string{"register", "read"},
 			"constraints": map[string]any{"subject": map[string]any{"O": []string{"Tenant Ltd"}}, "dns_suffixes": []string{"tenant.example"}},
 		},
 	})

@@ -32,6 +32,7 @@ type try struct {
 	mark, from int      // where log and upstream stood before
 	read       []string // decisions looked at, by id
 	demands    int
+	sent       int      // requests that were answered
 	back       []string // what came back
 	operator   []string // what the operator saw
 	problems   []string
@@ -134,6 +135,7 @@ func (t *try) do(req *http.Request) attack.Answer {
 		t.failf("no answer: %v", err)
 		return attack.Answer{}
 	}
+	t.sent++
 	t.back = append(t.back, describe(a))
 	return a
 }

@@ -235,7 +235,10 @@ func (g *Gateway) Client() (*http.Client, error) {
 	if !pool.AppendCertsFromPEM(pem) {
 		return nil, errors.New("the local root is no certificate")
 	}
-	g.client = &http.Client{Timeout: 60 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	g.client = &http.Client{Timeout: 60 * time.Second, Transport: &http.Transport{
+		TLSClientConfig:   &tls.Config{RootCAs: pool},
+		DisableKeepAlives: true, // a reload ends connections, perhaps under a request
+	}}
 	return g.client, nil
 }
 

@@ -38,14 +38,7 @@ func (c *client) run(t *testing.T, d device, commands string) (output string, co
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", commands)
-	cmd.Dir = d.dir
-	cmd.Env = append(os.Environ(), "URL="+d.url, "CHALLENGE="+d.challenge, "NAME="+d.name, "LC_ALL=C")
-	if c.path != "" {
-		cmd.Env = append(cmd.Env, "PATH="+c.path+string(os.PathListSeparator)+os.Getenv("PATH"))
-	}
-	cmd.Env = append(cmd.Env, c.env...)
-	cmd.WaitDelay = 5 * time.Second
+	cmd := c.command(ctx, d, commands)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
@@ -54,6 +47,19 @@ func (c *client) run(t *testing.T, d device, commands string) (output string, co
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	return out.String(), cmd.ProcessState.ExitCode()
+}
+
+// command is a shell that executes commands where d works.
+func (c *client) command(ctx context.Context, d device, commands string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", commands)
+	cmd.Dir = d.dir
+	cmd.Env = append(os.Environ(), "URL="+d.url, "CHALLENGE="+d.challenge, "NAME="+d.name, "LC_ALL=C")
+	if c.path != "" {
+		cmd.Env = append(cmd.Env, "PATH="+c.path+string(os.PathListSeparator)+os.Getenv("PATH"))
+	}
+	cmd.Env = append(cmd.Env, c.env...)
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
 }
 
 // asked is what c says of an enrolment when it is asked afterwards.

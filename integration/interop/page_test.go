@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -17,7 +18,8 @@ type page struct {
 	title    string
 	text     string
 	commands []string // the blocks marked sh, in order
-	seen     []string // rows of the table, as they should be
+	seen     []string // rows of the tables, as they should be
+	life     []string
 }
 
 func readPage(t *testing.T, title string) *page {
@@ -56,13 +58,39 @@ var identityNames = map[string]string{
 	http403:      "`http_403`",
 }
 
+// The tables of a section.
+const (
+	refusals  = "| refused | refusals signed with | what the user sees | exit |"
+	lifeSteps = "| renewal and approval | what the user sees | exit |"
+)
+
 // saw notes what a client told its user.
 func (p *page) saw(refused, profile, says string, code int) {
+	p.seen = append(p.seen, fmt.Sprintf("| %s | %s | %s | %d |", refused, identityNames[profile], quotes(says), code))
+}
+
+// lived notes what a client told its user of a renewal, or of waiting. It runs
+// on if code is negative.
+func (p *page) lived(step, says string, code int) {
+	exit := "-"
+	if code >= 0 {
+		exit = strconv.Itoa(code)
+	}
+	p.life = append(p.life, fmt.Sprintf("| %s | %s | %s |", step, quotes(dates.ReplaceAllString(says, "…")), exit))
+}
+
+// dates are as strongSwan prints them.
+var dates = regexp.MustCompile(`[A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d \d{4}`)
+
+func quotes(says string) string {
 	var lines []string
 	for line := range strings.Lines(says) {
 		lines = append(lines, "`"+strings.TrimSpace(line)+"`")
 	}
-	p.seen = append(p.seen, fmt.Sprintf("| %s | %s | %s | %d |", refused, identityNames[profile], strings.Join(lines, "<br>"), code))
+	if len(lines) == 0 {
+		return "nothing"
+	}
+	return strings.Join(lines, "<br>")
 }
 
 // speaksOf is whether the section is about the version that is installed: the
@@ -85,17 +113,35 @@ func (p *page) compare(t *testing.T, installed, sends string) {
 	if !p.speaksOf(t, installed) {
 		return
 	}
-	var rows []string
-	for line := range strings.Lines(p.text) {
-		if line = strings.TrimSpace(line); strings.HasPrefix(line, "| ") {
-			rows = append(rows, line)
-		}
-	}
-	want := slices.Insert(slices.Clone(p.seen), 0, "| refused | refusals signed with | what the user sees | exit |")
-	if diff := cmp.Diff(want, rows); diff != "" {
-		t.Errorf("docs/clients.md, %s: the table is not what was seen (-seen +written):\n%s", p.title, diff)
-	}
+	p.compareTable(t, refusals, p.seen)
 	if want := "It sends: " + sends + ".\n"; !strings.Contains(p.text, want) {
 		t.Errorf("docs/clients.md, %s: does not say %q", p.title, want)
+	}
+}
+
+// compareLife holds the section to what was seen of renewals and of waiting.
+func (p *page) compareLife(t *testing.T, installed string) {
+	t.Helper()
+	if t.Failed() || !p.speaksOf(t, installed) {
+		return
+	}
+	p.compareTable(t, lifeSteps, p.life)
+}
+
+func (p *page) compareTable(t *testing.T, header string, seen []string) {
+	t.Helper()
+	var rows []string
+	if _, table, found := strings.Cut(p.text, header+"\n"); found {
+		for line := range strings.Lines(table) {
+			if !strings.HasPrefix(line, "|") {
+				break
+			}
+			if strings.HasPrefix(line, "| ") {
+				rows = append(rows, strings.TrimSpace(line))
+			}
+		}
+	}
+	if diff := cmp.Diff(seen, rows); diff != "" {
+		t.Errorf("docs/clients.md, %s: the table %s is not what was seen (-seen +written):\n%s\nwhat was seen:\n%s", p.title, header, diff, strings.Join(seen, "\n"))
 	}
 }

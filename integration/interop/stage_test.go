@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -58,12 +59,14 @@ const (
 	signature      = "signature"    // a certificate with digitalSignature
 	http403        = "http_403"     // nothing
 	defaultProfile = "default"      // as the first, with the default algorithms
+	lifeProfile    = "life"         // as the first, and it renews
 )
 
 // stage is a simulator, and a gateway with those profiles in front of it.
 type stage struct {
 	*testing.T
 	*gateway.Stage
+	config gateway.Config
 }
 
 func set(t *testing.T, c ndes.Config) *stage {
@@ -89,16 +92,17 @@ func set(t *testing.T, c ndes.Config) *stage {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	clients := filepath.Join(dir, "every-profile.json")
-	token, err := exec.CommandContext(ctx, bin, "scep", "client", "add", "--file", clients, "--name", "tests", "--scope", "register",
-		"--profile", encipherment, "--profile", signature, "--profile", http403, "--profile", defaultProfile).Output()
+	token, err := exec.CommandContext(ctx, bin, "scep", "client", "add", "--file", clients, "--name", "tests", "--scope", "register", "--scope", "read",
+		"--profile", encipherment, "--profile", signature, "--profile", http403, "--profile", defaultProfile, "--profile", lifeProfile).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := gateway.SetUp(ctx, gateway.Config{Binary: bin, Dir: dir, Caddyfile: caddyfile, Env: map[string]string{
+	config := gateway.Config{Binary: bin, Dir: dir, Caddyfile: caddyfile, Env: map[string]string{
 		"SCEPGATE_CLIENTS":      clients,
 		"SCEPGATE_SIGNING_CERT": filepath.Join(dir, ndes.FileSigning),
 		"SCEPGATE_SIGNING_KEY":  signing,
-	}}, server, encipherment)
+	}}
+	s, err := gateway.SetUp(ctx, config, server, encipherment)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +113,24 @@ func set(t *testing.T, c ndes.Config) *stage {
 			t.Logf("the gateway's log:\n%s", s.Log())
 		}
 	})
-	return &stage{t, s}
+	return &stage{t, s, config}
+}
+
+// restart kills the gateway, as a crash does, and starts it again on its data,
+// at other addresses.
+func (s *stage) restart(t *testing.T) {
+	t.Helper()
+	s.Kill()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	config := s.config
+	config.Env = gateway.ExampleEnv(config.Dir, s.NDESURL, "")
+	maps.Copy(config.Env, s.config.Env)
+	g, err := gateway.Start(ctx, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Gateway = g
 }
 
 // url is where the devices of a profile send everything.
@@ -120,14 +141,21 @@ func (s *stage) url(profile string) string {
 // expect registers name as common name and DNS name, and returns the challenge.
 func (s *stage) expect(t *testing.T, profile, name string) string {
 	t.Helper()
+	_, challenge := s.register(t, profile, name)
+	return challenge
+}
+
+func (s *stage) register(t *testing.T, profile, name string) (id, challenge string) {
+	t.Helper()
 	var answer struct {
+		ID        string `json:"id"`
 		Challenge string `json:"challenge"`
 	}
 	e := map[string]any{"subject": "CN=" + name, "san": map[string]any{"dns": []string{name}}}
 	if _, err := s.Call(t.Context(), s.Token, http.MethodPost, "/v1/profiles/"+profile+"/expectations", e, &answer); err != nil {
 		t.Fatal(err)
 	}
-	return answer.Challenge
+	return answer.ID, answer.Challenge
 }
 
 // line waits for a line of the gateway's log after mark.
@@ -151,9 +179,8 @@ func (s *stage) refused(t *testing.T, mark int, reason string) {
 	}
 }
 
-// issued checks that the last certificate that left the CA is name's, and that
-// the client wrote that very certificate into file.
-func (s *stage) issued(t *testing.T, file, name string) {
+// certificate reads the first of a PEM file.
+func certificate(t *testing.T, file string) *x509.Certificate {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -167,6 +194,14 @@ func (s *stage) issued(t *testing.T, file, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return cert
+}
+
+// issued checks that the last certificate that left the CA is name's, and that
+// the client wrote that very certificate into file.
+func (s *stage) issued(t *testing.T, file, name string) {
+	t.Helper()
+	cert := certificate(t, file)
 	if err := cert.CheckSignatureFrom(s.NDES.CA); err != nil {
 		t.Error(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/smallstep/pkcs7"
@@ -42,6 +43,7 @@ type exchange struct {
 type pendingCase struct {
 	exchange *exchange
 	csr      *csr
+	renewal  bool
 	denied   bool
 	approved bool
 }
@@ -84,7 +86,7 @@ func (s *Server) pkiOperation(message []byte) ([]byte, error) {
 		return s.failure(x, hresultRPC, "The RPC server is unavailable.")
 	}
 	s.mu.Lock()
-	waiting := s.config.Pending
+	waiting := s.hold
 	if p := s.pending[x.transactionID]; p != nil && bytes.Equal(p.csr.spki, request.spki) {
 		switch {
 		case p.denied:
@@ -94,7 +96,7 @@ func (s *Server) pkiOperation(message []byte) ([]byte, error) {
 			waiting = false
 		}
 	} else if waiting {
-		s.pending[x.transactionID] = &pendingCase{exchange: x, csr: request}
+		s.pending[x.transactionID] = &pendingCase{exchange: x, csr: request, renewal: renewal}
 	}
 	s.mu.Unlock()
 	if waiting {
@@ -129,24 +131,51 @@ func (s *Server) issue(x *exchange, request *csr, renewal bool) ([]byte, error) 
 	return s.success(x, cert)
 }
 
+// poll goes by the transactionID alone: whether NDES asks for more is not known,
+// and the gateway must not rely on it.
 func (s *Server) poll(x *exchange) ([]byte, error) {
-	spki := x.signer.RawSubjectPublicKeyInfo
 	s.mu.Lock()
 	p := s.pending[x.transactionID]
-	done, isDone := s.cache[cacheKey(x.transactionID, spki)]
+	var done *x509.Certificate
+	for _, i := range s.issued {
+		if i.TransactionID == x.transactionID {
+			done = i.Certificate
+		}
+	}
 	s.mu.Unlock()
 	switch {
-	case isDone:
-		return s.success(x, done.certificate)
-	case p == nil || !bytes.Equal(p.csr.spki, spki):
+	case p == nil && done != nil:
+		return s.success(x, done)
+	case p == nil:
 		return s.failure(x, hresultNotFound, "")
 	case p.denied:
 		return s.failure(x, hresultDenied, "Denied by Policy Module")
 	case p.approved:
-		return s.issue(x, p.csr, false)
+		return s.issue(x, p.csr, p.renewal)
 	default:
 		return s.pendingReply(x)
 	}
+}
+
+// Hold switches "CA manager approval" on or off for requests that are new.
+func (s *Server) Hold(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hold = on
+}
+
+// Waiting lists the transactionIDs that nobody has decided about, sorted.
+func (s *Server) Waiting() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []string
+	for id, p := range s.pending {
+		if !p.approved && !p.denied {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // Approve lets a pended request be issued at its next poll; Deny refuses it.
@@ -241,6 +270,9 @@ func (s *Server) certify(c *csr) (*x509.Certificate, error) {
 		if e := c.extension(oid); e != nil {
 			template.ExtraExtensions = append(template.ExtraExtensions, *e)
 		}
+	}
+	if s.config.Template != "" {
+		template.ExtraExtensions = append(template.ExtraExtensions, pkix.Extension{Id: oidTemplateName, Value: bmpString(s.config.Template)})
 	}
 	if c.extension(oidExtKeyUsage) == nil {
 		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}

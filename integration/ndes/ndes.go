@@ -52,7 +52,8 @@ type Config struct {
 	Capabilities   []string // nil: DefaultCapabilities
 	IncludeRoot    bool     // a two-tier PKI whose root stands in GetCACert as well
 	OAEPReplies    bool     // key transport of replies to AES requests is RSAES-OAEP
-	Pending        bool     // "CA manager approval": requests wait for Approve or Deny
+	Pending        bool     // "CA manager approval": requests wait for Approve or Deny; Hold changes it
+	Template       string   // the template's name that stands in certificates; empty: none does
 	CADown         bool     // every submission fails with 0x800706ba
 	PolicyModule   bool     // the bare page is 403 and NDESGenerateChallenge exists
 	Now            func() time.Time
@@ -96,6 +97,7 @@ type Server struct {
 	requests []Request
 	cache    map[string]cachedIssue  // retry cache by transactionID and key
 	pending  map[string]*pendingCase // by transactionID
+	hold     bool                    // requests that are new wait
 	serial   int64
 }
 
@@ -112,7 +114,7 @@ func New(c Config) (*Server, error) {
 	if c.Capabilities == nil {
 		c.Capabilities = DefaultCapabilities
 	}
-	s := &Server{now: c.Now, config: c, passwords: &passwordCache{now: c.Now}, cache: map[string]cachedIssue{}, pending: map[string]*pendingCase{}, serial: 100}
+	s := &Server{now: c.Now, config: c, passwords: &passwordCache{now: c.Now}, cache: map[string]cachedIssue{}, pending: map[string]*pendingCase{}, hold: c.Pending, serial: 100}
 	if err := s.makePKI(); err != nil {
 		return nil, err
 	}
@@ -123,7 +125,7 @@ func New(c Config) (*Server, error) {
 // the same message does when it is sent somewhere else.
 func (s *Server) Twin() *Server {
 	return &Server{CA: s.CA, Root: s.Root, Exchange: s.Exchange, Signing: s.Signing, caKey: s.caKey, exchange: s.exchange, signing: s.signing,
-		now: s.now, config: s.config, passwords: &passwordCache{now: s.now}, cache: map[string]cachedIssue{}, pending: map[string]*pendingCase{}, serial: 100}
+		now: s.now, config: s.config, passwords: &passwordCache{now: s.now}, cache: map[string]cachedIssue{}, pending: map[string]*pendingCase{}, hold: s.config.Pending, serial: 100}
 }
 
 // ExchangeKey is the private key of Exchange, which an operator exports for the gateway.
@@ -131,6 +133,9 @@ func (s *Server) ExchangeKey() *rsa.PrivateKey { return s.exchange }
 
 // SigningKey is the private key of Signing. It never leaves a real NDES; tests forge with it.
 func (s *Server) SigningKey() *rsa.PrivateKey { return s.signing }
+
+// CAKey is the private key of CA. It never leaves a real CA; tests certify with it.
+func (s *Server) CAKey() *rsa.PrivateKey { return s.caKey }
 
 // Issued returns the issue log so far.
 func (s *Server) Issued() []Issue {

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/scepgate/scepgate/inspector"
 	"github.com/scepgate/scepgate/integration/attack"
 	"github.com/scepgate/scepgate/integration/ndes"
@@ -47,17 +49,22 @@ var device = sync.OnceValue(func() *attack.Device {
 	return d
 })
 
+func (f *fixture) post(t *testing.T, message []byte) attack.Answer {
+	t.Helper()
+	a, err := attack.Post(http.DefaultClient, f.url, message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
 func (f *fixture) send(t *testing.T, d *attack.Device, m attack.Message) attack.Answer {
 	t.Helper()
 	message, err := d.Build(m, f.Exchange)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := attack.Post(http.DefaultClient, f.url, message)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
+	return f.post(t, message)
 }
 
 func request(cn, challenge string) attack.Message {
@@ -229,6 +236,83 @@ func TestPendingWaitsForApproval(t *testing.T) {
 				t.Errorf("the same PKCSReq as a poll: %s, want %s", got, c.want)
 			}
 		})
+	}
+}
+
+// poll is d's GetCertInitial for a transaction, not necessarily its own.
+func (f *fixture) poll(t *testing.T, d *attack.Device, transactionID, cn string) attack.Answer {
+	t.Helper()
+	content, err := inspector.BuildIssuerAndSubject(f.CA.RawSubject, attack.Name(cn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	message, err := inspector.BuildPKIMessage(inspector.PKIMessage{
+		MessageType: "20", TransactionID: transactionID, Content: content, Recipient: f.Exchange, SignerCert: d.SelfSigned, SignerKey: d.Key,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.post(t, message)
+}
+
+func TestPollsGoByTheTransactionIDAlone(t *testing.T) {
+	f := start(t, ndes.Config{Pending: true})
+	id := f.send(t, device(), request("dev", "")).Rep.TransactionID
+	if diff := cmp.Diff([]string{id}, f.Waiting()); diff != "" {
+		t.Errorf("waiting (-want +got):\n%s", diff)
+	}
+	stranger, err := attack.NewDevice()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := status(f.poll(t, stranger, id, "somebody")); got != "3" {
+		t.Errorf("before the decision: %s, want 3", got)
+	}
+	if got := status(f.poll(t, device(), "another", "dev")); got != "2" {
+		t.Errorf("another transactionID: %s, want 2", got)
+	}
+	f.Approve(id)
+	if len(f.Waiting()) != 0 {
+		t.Error("what is approved still waits")
+	}
+	// Once issued, it is there at any age.
+	for range 2 {
+		cert, err := stranger.Certificate(f.poll(t, stranger, id, "somebody"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cert.Subject.CommonName != "dev" || len(f.Issued()) != 1 {
+			t.Errorf("certificate for %s, %d issued", cert.Subject, len(f.Issued()))
+		}
+		f.now = f.now.AddDate(0, 0, 7)
+	}
+}
+
+func TestARenewalThatWaitedIsARenewal(t *testing.T) {
+	f := start(t, ndes.Config{Template: "WiFiClient"})
+	old, err := device().Certificate(f.send(t, device(), request("dev", "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(old.Raw, []byte("\x00W\x00i\x00F\x00i\x00C\x00l\x00i\x00e\x00n\x00t")) {
+		t.Error("the certificate does not name its template")
+	}
+	next, err := attack.NewDevice()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Hold(true)
+	m := request("dev", "")
+	m.MessageType, m.SignerCert, m.SignerKey = "17", old.Raw, device().Key
+	a := f.send(t, next, m)
+	if status(a) != "3" || !f.Approve(a.Rep.TransactionID) {
+		t.Fatalf("pkiStatus %s, want 3", status(a))
+	}
+	if got := status(f.poll(t, device(), a.Rep.TransactionID, "dev")); got != "0" {
+		t.Errorf("pkiStatus %s, want 0", got)
+	}
+	if issued := f.Issued(); len(issued) != 2 || issued[0].Renewal || !issued[1].Renewal {
+		t.Errorf("issued: %+v", issued)
 	}
 }
 

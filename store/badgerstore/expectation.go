@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/scepgate/scepgate/store"
@@ -91,6 +92,19 @@ func (t *tx) register(e *store.Expectation, replaces string) error {
 	return t.save(e, prior{})
 }
 
+// start registers a copy of e, unless something is kept under its hash.
+func (t *tx) start(e *store.Expectation) (store.Expectation, error) {
+	c := e.Clone()
+	id, err := t.find(store.Lookup{Profile: c.Profile, ChallengeHash: c.ChallengeHash, IdentityHash: c.IdentityHash})
+	if err != nil {
+		return store.Expectation{}, err
+	}
+	if id != nil {
+		return store.Expectation{}, store.ErrGeneration
+	}
+	return c, t.register(&c, "")
+}
+
 // Replace registers e in place of the live one with its external id.
 func (s *Store) Replace(ctx context.Context, e store.Expectation, same func(store.Expectation) bool) (store.Expectation, bool, error) {
 	var out store.Expectation
@@ -168,18 +182,24 @@ func (s *Store) Get(ctx context.Context, profile, id string) (store.Expectation,
 // Find answers a Lookup. It reads an index, a binding and a record and decodes
 // one, whether or not they are there (threat D29).
 func (s *Store) Find(ctx context.Context, l store.Lookup) (store.Found, error) {
-	if (len(l.ChallengeHash) == 0) == (len(l.IdentityHash) == 0) {
-		return store.Found{}, errors.New("find: either a challenge hash or an identity hash")
+	if len(l.ChallengeHash) == 0 && len(l.IdentityHash) == 0 {
+		return store.Found{}, errors.New("find: neither a challenge hash nor an identity hash")
 	}
 	var f store.Found
 	err := s.view(ctx, func(t *tx) error {
-		k := indexKey(kindChallenge, l.Profile, l.ChallengeHash)
-		if len(l.ChallengeHash) == 0 {
-			k = indexKey(kindIdentity, l.Profile, l.IdentityHash)
-		}
-		id, err := t.get(k)
+		id, err := t.find(l)
 		if err != nil {
 			return err
+		}
+		if len(l.ChallengeHash) > 0 && len(l.IdentityHash) > 0 {
+			if id, err = t.decisive(l); err != nil {
+				return err
+			}
+		}
+		if l.Poll {
+			if f.Holder, err = t.holder(l); err != nil {
+				return err
+			}
 		}
 		binding, err := t.get(indexKey(kindBinding, l.Profile, l.TransactionID))
 		if err != nil {
@@ -206,16 +226,76 @@ func (s *Store) Find(ctx context.Context, l store.Lookup) (store.Found, error) {
 	return f, nil
 }
 
+// find gives the id under the hash that is asked for, or the first of two.
+func (t *tx) find(l store.Lookup) (id []byte, err error) {
+	if len(l.ChallengeHash) > 0 {
+		if id, err = t.get(indexKey(kindChallenge, l.Profile, l.ChallengeHash)); id != nil || err != nil {
+			return id, err
+		}
+	}
+	if len(l.IdentityHash) > 0 {
+		return t.get(indexKey(kindIdentity, l.Profile, l.IdentityHash))
+	}
+	return nil, nil
+}
+
+// decisive gives the id of that one of a renewal's two records which counts.
+func (t *tx) decisive(l store.Lookup) ([]byte, error) {
+	var both [2]*store.Expectation
+	for i, k := range [][]byte{indexKey(kindChallenge, l.Profile, l.ChallengeHash), indexKey(kindIdentity, l.Profile, l.IdentityHash)} {
+		id, err := t.get(k)
+		if err != nil {
+			return nil, err
+		}
+		if id == nil {
+			continue
+		}
+		e, _, err := t.load(recordKey(l.Profile, string(id)))
+		if err != nil {
+			return nil, fmt.Errorf("index leads nowhere: %w", err)
+		}
+		both[i] = &e
+	}
+	e := store.Decisive(both[0], both[1])
+	if e == nil {
+		return nil, nil
+	}
+	return []byte(e.ID), nil
+}
+
+// holder gives the expectation that a transactionID was last claimed for.
+func (t *tx) holder(l store.Lookup) (*store.Expectation, error) {
+	binding, err := t.get(indexKey(kindHolder, l.Profile, l.TransactionID))
+	if err != nil {
+		return nil, err
+	}
+	id := bound(binding, t.now)
+	if id == nil {
+		return nil, nil
+	}
+	e, _, err := t.load(recordKey(l.Profile, string(id)))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil // swept; the binding lives a little longer
+	}
+	return &e, err
+}
+
 // Claim binds one use to a key.
 func (s *Store) Claim(ctx context.Context, c store.Claim) (store.Expectation, store.Use, error) {
 	var u store.Use
-	e, err := s.change(ctx, "claim", c.Profile, c.ID, func(t *tx, e *store.Expectation) (err error) {
+	e, err := s.change(ctx, "claim", c.Profile, c.ID, c.New, func(t *tx, e *store.Expectation) (err error) {
 		if u, err = e.Claim(t.now, c); err != nil {
 			return err
 		}
 		if err := t.bind(indexKey(kindBinding, c.Profile, c.TransactionID), c.Key, store.ErrTransactionConflict); err != nil {
 			return err
 		}
+		if len(c.Certificate) > 0 {
+			if err := t.bindUntil(part([]byte{kindCertificate}, c.Certificate), holderOf(e), later(t.now.Add(store.Retention), c.RetainUntil), store.ErrKeyConflict); err != nil {
+				return err
+			}
+		}
+		t.put(indexKey(kindHolder, c.Profile, c.TransactionID), entry{bindingValue(t.now.Add(store.Retention), e.ID), store.Retention + 24*time.Hour})
 		if len(e.IdentityHash) > 0 {
 			return t.bind(indexKey(kindMessage, c.Profile, c.MessageID()), []byte(e.ID), store.ErrUsed)
 		}
@@ -229,6 +309,45 @@ func (s *Store) Claim(ctx context.Context, c store.Claim) (store.Expectation, st
 
 // bind binds k for Retention, unless it is bound to something else.
 func (t *tx) bind(k, to []byte, conflict error) error {
+	return t.bindUntil(k, to, t.now.Add(store.Retention), conflict)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// givenBack ends the bindings of certificates that e has no use for any more.
+func (t *tx) givenBack(e *store.Expectation, before [][]byte) error {
+	for _, certificate := range before {
+		if slices.ContainsFunc(e.Uses, func(u store.Use) bool { return bytes.Equal(u.Certificate, certificate) }) {
+			continue
+		}
+		k := part([]byte{kindCertificate}, certificate)
+		v, err := t.get(k)
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(bound(v, t.now), holderOf(e)) {
+			t.delete(k)
+		}
+	}
+	return nil
+}
+
+// certificates lists what e has uses for.
+func certificates(e *store.Expectation) (list [][]byte) {
+	for _, u := range e.Uses {
+		if len(u.Certificate) > 0 {
+			list = append(list, bytes.Clone(u.Certificate))
+		}
+	}
+	return list
+}
+
+func (t *tx) bindUntil(k, to []byte, until time.Time, conflict error) error {
 	v, err := t.get(k)
 	if err != nil {
 		return err
@@ -237,22 +356,33 @@ func (t *tx) bind(k, to []byte, conflict error) error {
 		return conflict
 	}
 	// Badger forgets it some time after it is over; its clock is not ours.
-	t.put(k, entry{bindingValue(t.now.Add(store.Retention), to), store.Retention + 24*time.Hour})
+	t.put(k, entry{bindingValue(until, to), until.Sub(t.now) + 24*time.Hour})
 	return nil
 }
 
-// change loads one, lets f change it, and saves it unless f fails.
-func (s *Store) change(ctx context.Context, what, profile, id string, f func(*tx, *store.Expectation) error) (store.Expectation, error) {
+// change loads one, or starts a new one that nothing stands in the way of, lets
+// f change it, and saves it unless f fails.
+func (s *Store) change(ctx context.Context, what, profile, id string, new *store.Expectation, f func(*tx, *store.Expectation) error) (store.Expectation, error) {
 	var e store.Expectation
 	err := s.update(ctx, func(t *tx) (err error) {
 		if len(id) > maxID {
 			return store.ErrNotFound
 		}
 		var p prior
+		if new != nil {
+			if e, err = t.start(new); err != nil {
+				return err
+			}
+			id = e.ID
+		}
 		if e, p, err = t.load(recordKey(profile, id)); err != nil {
 			return err
 		}
+		held := certificates(&e)
 		if err := f(t, &e); err != nil {
+			return err
+		}
+		if err := t.givenBack(&e, held); err != nil {
 			return err
 		}
 		return t.save(&e, p)
@@ -265,7 +395,7 @@ func (s *Store) change(ctx context.Context, what, profile, id string, f func(*tx
 
 // Settle ends one forward.
 func (s *Store) Settle(ctx context.Context, x store.Settlement) (store.Expectation, error) {
-	return s.change(ctx, "settle", x.Profile, x.ID, func(t *tx, e *store.Expectation) error {
+	return s.change(ctx, "settle", x.Profile, x.ID, nil, func(t *tx, e *store.Expectation) error {
 		e.Settle(t.now, x)
 		return nil
 	})
@@ -274,7 +404,7 @@ func (s *Store) Settle(ctx context.Context, x store.Settlement) (store.Expectati
 // Mismatch records a refused attempt.
 func (s *Store) Mismatch(ctx context.Context, profile, id string, identity []byte, max int, ev store.Event) (store.Expectation, bool, error) {
 	var locked bool
-	e, err := s.change(ctx, "mismatch", profile, id, func(t *tx, e *store.Expectation) error {
+	e, err := s.change(ctx, "mismatch", profile, id, nil, func(t *tx, e *store.Expectation) error {
 		locked = e.Mismatch(t.now, identity, max, ev)
 		return nil
 	})
@@ -283,15 +413,22 @@ func (s *Store) Mismatch(ctx context.Context, profile, id string, identity []byt
 
 // Revoke ends an expectation.
 func (s *Store) Revoke(ctx context.Context, profile, id, by string) (store.Expectation, error) {
-	return s.change(ctx, "revoke", profile, id, func(t *tx, e *store.Expectation) error {
+	return s.change(ctx, "revoke", profile, id, nil, func(t *tx, e *store.Expectation) error {
 		e.Revoke(t.now, by)
 		return nil
 	})
 }
 
+// Release ends what keeps an honest device out.
+func (s *Store) Release(ctx context.Context, profile, id, by string) (store.Expectation, error) {
+	return s.change(ctx, "release", profile, id, nil, func(t *tx, e *store.Expectation) error {
+		return e.Release(t.now, s.opened, by)
+	})
+}
+
 // Extend moves the end of a registered one.
 func (s *Store) Extend(ctx context.Context, profile, id string, expiresAt time.Time, by string) (store.Expectation, error) {
-	return s.change(ctx, "extend", profile, id, func(t *tx, e *store.Expectation) error {
+	return s.change(ctx, "extend", profile, id, nil, func(t *tx, e *store.Expectation) error {
 		return e.Extend(t.now, expiresAt, by)
 	})
 }

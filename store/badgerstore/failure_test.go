@@ -255,8 +255,8 @@ func TestSweepingLargeRecordsTakesSeveralTransactions(t *testing.T) {
 		}
 	}
 	clock.Add(time.Hour)
-	if swept, err := s.Sweep(ctx, 100); err != nil || swept != n {
-		t.Fatalf("swept %d, %v", swept, err)
+	if swept, err := s.Sweep(ctx, 100); err != nil || swept.Changes != n {
+		t.Fatalf("swept %d, %v", swept.Changes, err)
 	}
 }
 
@@ -293,7 +293,7 @@ func TestARecordThatCannotBeReadIsNeverLive(t *testing.T) {
 		}
 	}
 	clock.Add(time.Hour)
-	if n, err := s.Sweep(ctx, 100); err == nil || n != 2 {
-		t.Errorf("swept %d, %v", n, err)
+	if n, err := s.Sweep(ctx, 100); err == nil || n.Changes != 2 {
+		t.Errorf("swept %d, %v", n.Changes, err)
 	}
 }

@@ -19,19 +19,23 @@ import (
 //	x profile externalID         id of the newest with this external id
 //	h profile externalID id      all with this external id
 //	t profile transactionID      until when, and which key (see bindingValue)
+//	w profile transactionID      until when, and which expectation it was last claimed for
 //	r profile messageID          until when, and which expectation (see bindingValue)
+//	z certificate                until when, and which expectation's profile and id
 //	d time profile id            key of the expectation that the sweeper must look at then
 //	n state profile              how many, and the profile's name
 const (
-	kindRecord     = 'e'
-	kindChallenge  = 'c'
-	kindIdentity   = 'i'
-	kindExternal   = 'x'
-	kindByExternal = 'h'
-	kindBinding    = 't'
-	kindMessage    = 'r'
-	kindDue        = 'd'
-	kindCount      = 'n'
+	kindRecord      = 'e'
+	kindChallenge   = 'c'
+	kindIdentity    = 'i'
+	kindExternal    = 'x'
+	kindByExternal  = 'h'
+	kindBinding     = 't'
+	kindHolder      = 'w'
+	kindMessage     = 'r'
+	kindCertificate = 'z'
+	kindDue         = 'd'
+	kindCount       = 'n'
 )
 
 var (
@@ -89,6 +93,9 @@ func nanos(t time.Time) uint64 {
 	}
 	return uint64(t.UnixNano())
 }
+
+// holderOf is how a record stands in the binding of a certificate.
+func holderOf(e *store.Expectation) []byte { return append(part(nil, e.Profile), e.ID...) }
 
 // bindingValue says until when a transactionID belongs to a key, or a message to
 // an expectation.

@@ -107,6 +107,46 @@ func TestANewerSchemaIsRefused(t *testing.T) {
 	}
 }
 
+func TestAnOlderSchemaIsReadAndTakesTheNewNumber(t *testing.T) {
+	dir := t.TempDir()
+	s := openAt(t, dir, nil)
+	e := storetest.Example(1, "wifi", "c", time.Now())
+	if _, err := s.Register(context.Background(), e); err != nil {
+		t.Fatal(err)
+	}
+	write := func(v uint64) {
+		err := s.update(context.Background(), func(t *tx) error {
+			t.set(schemaKey, binary.AppendUvarint(nil, v))
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(schema - 1)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openAt(t, dir, nil)
+	defer s.Close()
+	if got, err := s.Get(context.Background(), "wifi", e.ID); err != nil || got.State != store.Registered {
+		t.Errorf("%s, %v", got.State, err)
+	}
+	err := s.view(context.Background(), func(tx *tx) error {
+		raw, err := tx.get(schemaKey)
+		if v, _ := binary.Uvarint(raw); v != schema {
+			t.Errorf("schema %d", v)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if counts, err := s.Counts(context.Background()); err != nil || counts[store.CountKey{Profile: "wifi", State: store.Registered}] != 1 {
+		t.Errorf("counts %v, %v", counts, err)
+	}
+}
+
 func TestEncryptionHidesWhatIsStored(t *testing.T) {
 	const canary = "canary-2f8c1d5e"
 	key := bytes.Repeat([]byte{7}, 32)

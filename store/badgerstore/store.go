@@ -37,8 +37,10 @@ import (
 )
 
 // schema is the version of the layout in keys.go. A store with a newer one is
-// refused (threat F36).
-const schema = 1
+// refused (threat F36). An older one is read as it is and takes this number:
+// version 2 added what version 1 would not have kept, the holders of
+// transactionIDs and what a record remembers of renewals and doubt.
+const schema = 2
 
 // Sizes that keep an idle store small: a claim is about a kilobyte, and the
 // operating system caches what is mapped.
@@ -61,13 +63,15 @@ type Options struct {
 
 // Store is a store.Store in Badger.
 type Store struct {
-	db    *badger.DB
-	dir   string
-	now   func() time.Time
-	log   *slog.Logger
-	space atomic.Pointer[space]
+	db     *badger.DB
+	dir    string
+	now    func() time.Time
+	opened time.Time // a forward claimed before is nobody's any more
+	log    *slog.Logger
+	space  atomic.Pointer[space]
 
 	recent recent
+	swept  sweepMark
 
 	// use is held for reading by every call, and for writing by Close: Badger
 	// must not be asked anything after it was closed.
@@ -114,7 +118,7 @@ func open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		dir: dir, now: o.Now, log: o.Logger,
+		dir: dir, now: o.Now, opened: o.Now(), log: o.Logger,
 		writes: make(chan *write, maxGroup), stop: make(chan struct{}),
 		counts: map[store.CountKey]int{},
 	}
@@ -180,7 +184,7 @@ func keyFits(dir string, key []byte) error {
 // bootstrap checks or writes the schema and reads the counts.
 func (s *Store) bootstrap() error {
 	ctx := context.Background()
-	fresh := false
+	write := false
 	err := s.view(ctx, func(t *tx) error {
 		raw, err := t.get(schemaKey)
 		if err != nil {
@@ -190,7 +194,7 @@ func (s *Store) bootstrap() error {
 			if !t.empty() {
 				return errors.New("the folder holds another database")
 			}
-			fresh = true
+			write = true
 			return nil
 		}
 		v, n := binary.Uvarint(raw)
@@ -200,10 +204,11 @@ func (s *Store) bootstrap() error {
 		case v > schema:
 			return fmt.Errorf("%w: schema %d, this binary knows %d", store.ErrSchema, v, schema)
 		}
+		write = v < schema
 		s.counts, err = t.readCounts()
 		return err
 	})
-	if err != nil || !fresh {
+	if err != nil || !write {
 		return err
 	}
 	return s.update(ctx, func(t *tx) error {

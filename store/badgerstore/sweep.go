@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/scepgate/scepgate/store"
 )
@@ -14,16 +16,21 @@ const sweepStep = 100
 // Sweep marks what has expired and removes what is past its retention. It
 // looks only at what is due, so it costs little when there is nothing to do. A
 // record that cannot be read is left alone, and is an error after the others.
-func (s *Store) Sweep(ctx context.Context, max int) (int, error) {
-	total := 0
-	for total < max {
+func (s *Store) Sweep(ctx context.Context, max int) (store.Swept, error) {
+	var total store.Swept
+	for total.Changes < max {
 		var r swept
 		err := s.update(ctx, func(t *tx) (err error) {
-			r, err = t.sweep(min(sweepStep, max-total))
+			r, err = t.sweep(min(sweepStep, max-total.Changes), s.opened, s.swept.get())
 			return err
 		})
 		if err == nil {
-			total, err = total+r.changes, r.unreadable
+			s.swept.set(r.last)
+		}
+		if err == nil {
+			total.Changes += r.changes
+			total.InDoubt = append(total.InDoubt, r.doubt...)
+			err = r.unreadable
 		}
 		if err != nil {
 			return total, fmt.Errorf("sweep: %w", err)
@@ -38,15 +45,40 @@ func (s *Store) Sweep(ctx context.Context, max int) (int, error) {
 type swept struct {
 	changes    int
 	more       bool
+	doubt      []store.Expectation
 	unreadable error
+	last       []byte // the due key to go on from; nil: the end was reached
+}
+
+// sweepMark is where the next sweep goes on: what was removed before it leaves
+// marks in the database that would be walked over each time. What became due
+// before the mark meanwhile waits until the end was reached.
+type sweepMark struct {
+	mu  sync.Mutex
+	key []byte
+}
+
+func (m *sweepMark) get() []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.key == nil {
+		return []byte{kindDue}
+	}
+	return m.key
+}
+
+func (m *sweepMark) set(key []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.key = key
 }
 
 // sweep makes at most max changes.
-func (t *tx) sweep(max int) (swept, error) {
+func (t *tx) sweep(max int, opened time.Time, from []byte) (swept, error) {
 	type due struct{ key, record []byte }
 	var list []due
 	var r swept
-	err := t.scan([]byte{kindDue}, []byte{kindDue}, false, func(k, v []byte) (bool, error) {
+	err := t.scan([]byte{kindDue}, from, false, func(k, v []byte) (bool, error) {
 		if string(k) >= string(dueBefore(t.now)) {
 			return false, nil
 		}
@@ -58,6 +90,7 @@ func (t *tx) sweep(max int) (swept, error) {
 		return swept{}, err
 	}
 	for _, d := range list {
+		r.last = d.key
 		if t.size() > maxGroupBytes/4 {
 			r.more = true
 			break
@@ -72,15 +105,23 @@ func (t *tx) sweep(max int) (swept, error) {
 			continue
 		}
 		// load has brought it up to date; what is left is whether it may go.
-		if remove, _ := e.Sweep(t.now); remove {
+		held := certificates(&e)
+		remove, _, doubt := e.Sweep(t.now, opened)
+		if remove { // what it held stays bound until the certificate's end
 			err = t.remove(&e, p)
-		} else {
+		} else if err = t.givenBack(&e, held); err == nil {
 			err = t.save(&e, p)
+		}
+		if doubt {
+			r.doubt = append(r.doubt, e.Clone())
 		}
 		if err != nil {
 			return swept{}, err
 		}
 		r.changes++
+	}
+	if !r.more {
+		r.last = nil
 	}
 	return r, nil
 }

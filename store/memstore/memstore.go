@@ -28,13 +28,16 @@ const (
 
 // Store is a store.Store in memory.
 type Store struct {
-	now func() time.Time
+	now    func() time.Time
+	opened time.Time
 
 	mu       sync.RWMutex // guards everything below; each method holds it throughout, which makes it atomic
 	closed   bool
 	check    []byte
 	profiles map[string]*profile
 	counts   map[store.CountKey]int
+
+	certificates map[string]binding // by Claim.Certificate, to a profile and an id
 }
 
 // profile holds one profile's records, encoded, so that nobody can share one.
@@ -45,6 +48,7 @@ type profile struct {
 	identity  map[string]string  // hash → id
 	external  map[string]string  // external id → newest id
 	tx        map[string]binding // by transactionID, to a key
+	holders   map[string]binding // by transactionID, to an expectation
 	messages  map[string]binding // by Claim.MessageID, to an expectation
 }
 
@@ -73,7 +77,7 @@ func New(now func() time.Time) *Store {
 	if now == nil {
 		now = time.Now
 	}
-	return &Store{now: now, profiles: map[string]*profile{}, counts: map[store.CountKey]int{}}
+	return &Store{now: now, opened: now(), profiles: map[string]*profile{}, counts: map[store.CountKey]int{}, certificates: map[string]binding{}}
 }
 
 // read begins a read; its result ends it.
@@ -106,7 +110,7 @@ func (s *Store) profile(name string) *profile {
 	if p == nil {
 		p = &profile{
 			records: map[string]record{}, challenge: map[string]string{}, identity: map[string]string{},
-			external: map[string]string{}, tx: map[string]binding{}, messages: map[string]binding{},
+			external: map[string]string{}, tx: map[string]binding{}, messages: map[string]binding{}, holders: map[string]binding{},
 		}
 		s.profiles[name] = p
 	}
@@ -190,6 +194,32 @@ func (s *Store) Register(ctx context.Context, e store.Expectation) (store.Expect
 
 // register adds e; what the expectation replaces holds is not in its way.
 func (s *Store) register(e store.Expectation, replaces string) (store.Expectation, error) {
+	e, err := s.admissible(e, replaces)
+	if err != nil {
+		return store.Expectation{}, err
+	}
+	if err := s.save(&e); err != nil {
+		return store.Expectation{}, err
+	}
+	s.index(&e)
+	return s.load(e.Profile, e.ID)
+}
+
+// start is register without saving, for a claim. Whatever is kept under its
+// hash is in its way.
+func (s *Store) start(e store.Expectation) (store.Expectation, error) {
+	if p := s.profiles[e.Profile]; p != nil {
+		_, challenge := p.challenge[string(e.ChallengeHash)]
+		_, identity := p.identity[string(e.IdentityHash)]
+		if challenge && len(e.ChallengeHash) > 0 || identity && len(e.IdentityHash) > 0 {
+			return store.Expectation{}, store.ErrGeneration
+		}
+	}
+	return s.admissible(e.Clone(), "")
+}
+
+// admissible makes e a registration that nothing is in the way of.
+func (s *Store) admissible(e store.Expectation, replaces string) (store.Expectation, error) {
 	now := s.now()
 	if err := e.Start(now); err != nil {
 		return store.Expectation{}, err
@@ -226,9 +256,12 @@ func (s *Store) register(e store.Expectation, replaces string) (store.Expectatio
 			return store.Expectation{}, store.ErrExternalIDInUse
 		}
 	}
-	if err := s.save(&e); err != nil {
-		return store.Expectation{}, err
-	}
+	return e, nil
+}
+
+// index makes e the one that is found.
+func (s *Store) index(e *store.Expectation) {
+	p := s.profile(e.Profile)
 	if len(e.ChallengeHash) > 0 {
 		p.challenge[string(e.ChallengeHash)] = e.ID
 	} else {
@@ -237,7 +270,6 @@ func (s *Store) register(e store.Expectation, replaces string) (store.Expectatio
 	if e.ExternalID != "" {
 		p.external[e.ExternalID] = e.ID
 	}
-	return s.load(e.Profile, e.ID)
 }
 
 // Replace registers e in place of the live one with its external id.
@@ -319,24 +351,35 @@ func (s *Store) Find(ctx context.Context, l store.Lookup) (store.Found, error) {
 		return store.Found{}, fmt.Errorf("find: %w", err)
 	}
 	defer end()
-	if (len(l.ChallengeHash) == 0) == (len(l.IdentityHash) == 0) {
-		return store.Found{}, errors.New("find: either a challenge hash or an identity hash")
+	if len(l.ChallengeHash) == 0 && len(l.IdentityHash) == 0 {
+		return store.Found{}, errors.New("find: neither a challenge hash nor an identity hash")
 	}
 	p := s.profiles[l.Profile]
 	if p == nil {
 		return store.Found{}, nil
 	}
 	var f store.Found
-	index, k := p.challenge, string(l.ChallengeHash)
-	if k == "" {
-		index, k = p.identity, string(l.IdentityHash)
-	}
-	if id, ok := index[k]; ok {
+	var hits [2]*store.Expectation
+	for i, h := range [][]byte{l.ChallengeHash, l.IdentityHash} {
+		id, ok := []map[string]string{p.challenge, p.identity}[i][string(h)]
+		if !ok || len(h) == 0 {
+			continue
+		}
 		e, err := s.load(l.Profile, id)
 		if err != nil {
 			return store.Found{}, fmt.Errorf("find: %w", err)
 		}
-		f.Expectation = &e
+		hits[i] = &e
+	}
+	f.Expectation = store.Decisive(hits[0], hits[1])
+	if b, ok := p.holders[l.TransactionID]; ok && l.Poll && s.now().Before(b.until) {
+		e, err := s.load(l.Profile, string(b.to))
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return store.Found{}, fmt.Errorf("find: %w", err)
+		}
+		if err == nil {
+			f.Holder = &e
+		}
 	}
 	if b, ok := p.tx[l.TransactionID]; ok && s.now().Before(b.until) {
 		f.TransactionKey = bytes.Clone(b.to)
@@ -347,7 +390,7 @@ func (s *Store) Find(ctx context.Context, l store.Lookup) (store.Found, error) {
 // Claim binds one use to a key.
 func (s *Store) Claim(ctx context.Context, c store.Claim) (store.Expectation, store.Use, error) {
 	var u store.Use
-	e, err := s.change(ctx, "claim", c.Profile, c.ID, func(e *store.Expectation, now time.Time) (err error) {
+	e, err := s.change(ctx, "claim", c.Profile, c.ID, c.New, func(e *store.Expectation, now time.Time) (err error) {
 		if u, err = e.Claim(now, c); err != nil {
 			return err
 		}
@@ -356,13 +399,23 @@ func (s *Store) Claim(ctx context.Context, c store.Claim) (store.Expectation, st
 		switch {
 		case taken(p.tx, c.TransactionID, c.Key, now):
 			return store.ErrTransactionConflict
+		case len(c.Certificate) > 0 && taken(s.certificates, string(c.Certificate), holderOf(e), now):
+			return store.ErrKeyConflict
 		case len(e.IdentityHash) == 0:
 		case taken(p.messages, message, []byte(e.ID), now):
 			return store.ErrUsed
 		default:
 			p.messages[message] = binding{[]byte(e.ID), until}
 		}
+		if len(c.Certificate) > 0 {
+			if c.RetainUntil.After(until) {
+				until = c.RetainUntil
+			}
+			s.certificates[string(c.Certificate)] = binding{holderOf(e), until}
+			until = now.Add(store.Retention)
+		}
 		p.tx[c.TransactionID] = binding{bytes.Clone(c.Key), until}
+		p.holders[c.TransactionID] = binding{[]byte(e.ID), until}
 		return nil
 	})
 	if err != nil {
@@ -371,19 +424,32 @@ func (s *Store) Claim(ctx context.Context, c store.Claim) (store.Expectation, st
 	return e, u, nil
 }
 
-// change loads one, lets f change it, and saves it unless f fails.
-func (s *Store) change(ctx context.Context, what, profile, id string, f func(*store.Expectation, time.Time) error) (store.Expectation, error) {
+// change loads one, or starts a new one that nothing stands in the way of, lets
+// f change it, and saves it unless f fails.
+func (s *Store) change(ctx context.Context, what, profile, id string, new *store.Expectation, f func(*store.Expectation, time.Time) error) (store.Expectation, error) {
 	end, err := s.write(ctx)
 	if err != nil {
 		return store.Expectation{}, fmt.Errorf("%s: %w", what, err)
 	}
 	defer end()
-	e, err := s.load(profile, id)
+	var e store.Expectation
+	if new != nil {
+		e, err = s.start(*new)
+	} else {
+		e, err = s.load(profile, id)
+	}
+	held := certificates(&e)
 	if err == nil {
 		err = f(&e, s.now())
 	}
 	if err == nil {
+		s.givenBack(&e, held)
+	}
+	if err == nil {
 		err = s.save(&e)
+	}
+	if err == nil && new != nil {
+		s.index(&e)
 	}
 	if err != nil {
 		return store.Expectation{}, fmt.Errorf("%s: %w", what, err)
@@ -391,9 +457,31 @@ func (s *Store) change(ctx context.Context, what, profile, id string, f func(*st
 	return e, nil
 }
 
+// holderOf is how a record stands in the binding of a certificate.
+func holderOf(e *store.Expectation) []byte { return []byte(e.Profile + "\x00" + e.ID) }
+
+// certificates lists what e has uses for.
+func certificates(e *store.Expectation) (list []string) {
+	for _, u := range e.Uses {
+		if len(u.Certificate) > 0 {
+			list = append(list, string(u.Certificate))
+		}
+	}
+	return list
+}
+
+// givenBack ends the bindings of certificates that e has no use for any more.
+func (s *Store) givenBack(e *store.Expectation, before []string) {
+	for _, certificate := range before {
+		if !slices.Contains(certificates(e), certificate) && bytes.Equal(s.certificates[certificate].to, holderOf(e)) {
+			delete(s.certificates, certificate)
+		}
+	}
+}
+
 // Settle ends one forward.
 func (s *Store) Settle(ctx context.Context, t store.Settlement) (store.Expectation, error) {
-	return s.change(ctx, "settle", t.Profile, t.ID, func(e *store.Expectation, now time.Time) error {
+	return s.change(ctx, "settle", t.Profile, t.ID, nil, func(e *store.Expectation, now time.Time) error {
 		e.Settle(now, t)
 		return nil
 	})
@@ -402,7 +490,7 @@ func (s *Store) Settle(ctx context.Context, t store.Settlement) (store.Expectati
 // Mismatch records a refused attempt.
 func (s *Store) Mismatch(ctx context.Context, profile, id string, identity []byte, max int, ev store.Event) (store.Expectation, bool, error) {
 	var locked bool
-	e, err := s.change(ctx, "mismatch", profile, id, func(e *store.Expectation, now time.Time) error {
+	e, err := s.change(ctx, "mismatch", profile, id, nil, func(e *store.Expectation, now time.Time) error {
 		locked = e.Mismatch(now, identity, max, ev)
 		return nil
 	})
@@ -411,15 +499,22 @@ func (s *Store) Mismatch(ctx context.Context, profile, id string, identity []byt
 
 // Revoke ends an expectation.
 func (s *Store) Revoke(ctx context.Context, profile, id, by string) (store.Expectation, error) {
-	return s.change(ctx, "revoke", profile, id, func(e *store.Expectation, now time.Time) error {
+	return s.change(ctx, "revoke", profile, id, nil, func(e *store.Expectation, now time.Time) error {
 		e.Revoke(now, by)
 		return nil
 	})
 }
 
+// Release ends what keeps an honest device out.
+func (s *Store) Release(ctx context.Context, profile, id, by string) (store.Expectation, error) {
+	return s.change(ctx, "release", profile, id, nil, func(e *store.Expectation, now time.Time) error {
+		return e.Release(now, s.opened, by)
+	})
+}
+
 // Extend moves the end of a registered one.
 func (s *Store) Extend(ctx context.Context, profile, id string, expiresAt time.Time, by string) (store.Expectation, error) {
-	return s.change(ctx, "extend", profile, id, func(e *store.Expectation, now time.Time) error {
+	return s.change(ctx, "extend", profile, id, nil, func(e *store.Expectation, now time.Time) error {
 		return e.Extend(now, expiresAt, by)
 	})
 }
@@ -471,19 +566,20 @@ func (s *Store) List(ctx context.Context, q store.Query) (store.Page, error) {
 }
 
 // Sweep marks what has expired and removes what is past its retention.
-func (s *Store) Sweep(ctx context.Context, max int) (int, error) {
+func (s *Store) Sweep(ctx context.Context, max int) (store.Swept, error) {
+	var n store.Swept
 	end, err := s.write(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("sweep: %w", err)
+		return n, fmt.Errorf("sweep: %w", err)
 	}
 	defer end()
-	now, n := s.now(), 0
+	now := s.now()
 	for _, p := range s.profiles {
-		for _, m := range []map[string]binding{p.tx, p.messages} {
+		for _, m := range []map[string]binding{p.tx, p.messages, p.holders, s.certificates} {
 			maps.DeleteFunc(m, func(_ string, b binding) bool { return !now.Before(b.until) })
 		}
 		for id, r := range p.records {
-			if n >= max {
+			if n.Changes >= max {
 				return n, nil
 			}
 			if r.due.IsZero() || now.Before(r.due) {
@@ -493,7 +589,11 @@ func (s *Store) Sweep(ctx context.Context, max int) (int, error) {
 			if err != nil {
 				return n, fmt.Errorf("sweep: %.64q: %w", id, err)
 			}
-			remove, changed := e.Sweep(now)
+			held := certificates(&e)
+			remove, changed, doubt := e.Sweep(now, s.opened)
+			if !remove { // what it held stays bound until the certificate's end
+				s.givenBack(&e, held)
+			}
 			switch {
 			case remove:
 				s.remove(&e)
@@ -504,7 +604,10 @@ func (s *Store) Sweep(ctx context.Context, max int) (int, error) {
 			default:
 				continue
 			}
-			n++
+			n.Changes++
+			if doubt {
+				n.InDoubt = append(n.InDoubt, e.Clone())
+			}
 		}
 	}
 	return n, nil

@@ -17,7 +17,7 @@ func claims(f *fixture) {
 	f.equal("use", u, store.Use{
 		Generation: e.Generation, State: store.Claimed, Key: c.Key, Identity: c.Identity,
 		TransactionIDs: []string{c.TransactionID}, SenderNonces: [][]byte{c.SenderNonce},
-		Forwards: 1, ClaimedAt: f.clock.Now(), ClientIP: c.ClientIP, UserAgent: c.UserAgent,
+		Forwards: 1, ClaimedAt: f.clock.Now(), ForwardedAt: f.clock.Now(), ClientIP: c.ClientIP, UserAgent: c.UserAgent,
 	})
 	f.equal("kept", f.get(e.ID), e)
 	f.equal("found", *f.find("c"), e)

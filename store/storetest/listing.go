@@ -259,18 +259,18 @@ func sweepBounded(f *fixture) {
 			max = want
 		}
 		n, err := f.s.Sweep(f.ctx, max)
-		if err != nil || n != want {
-			f.Fatalf("%d changes, %v; want %d", n, err, want)
+		if err != nil || n.Changes != want {
+			f.Fatalf("%d changes, %v; want %d", n.Changes, err, want)
 		}
 	}
 	n, err := f.s.Sweep(f.ctx, 10)
-	if err != nil || n != 0 {
-		f.Fatalf("%d changes where nothing is due, %v", n, err)
+	if err != nil || n.Changes != 0 {
+		f.Fatalf("%d changes where nothing is due, %v", n.Changes, err)
 	}
 	f.clock.Add(store.EndedRetention)
 	n, err = f.s.Sweep(f.ctx, 1000)
-	if err != nil || n != 30 {
-		f.Fatalf("%d removed, %v", n, err)
+	if err != nil || n.Changes != 30 {
+		f.Fatalf("%d removed, %v", n.Changes, err)
 	}
 	f.equal("left", len(f.all(store.Query{Profile: profile})), 0)
 	f.counted(profile)
@@ -279,8 +279,8 @@ func sweepBounded(f *fixture) {
 	f.fresh("late")
 	f.clock.Add(1000 * time.Hour)
 	n, err = f.s.Sweep(f.ctx, 1000)
-	if err != nil || n != 1 {
-		f.Fatalf("%d changes, %v", n, err)
+	if err != nil || n.Changes != 1 {
+		f.Fatalf("%d changes, %v", n.Changes, err)
 	}
 	f.equal("left", len(f.all(store.Query{Profile: profile})), 0)
 }

@@ -29,7 +29,7 @@ func random(f *fixture) {
 		for _, s := range []error{
 			nil, store.ErrNotFound, store.ErrChallengeInUse, store.ErrChallengeUsed, store.ErrIdentityInUse,
 			store.ErrExternalIDInUse, store.ErrExpectationInUse, store.ErrNotRegistered, store.ErrGeneration,
-			store.ErrTransactionConflict, store.ErrKeyConflict, store.ErrUsed,
+			store.ErrTransactionConflict, store.ErrKeyConflict, store.ErrUsed, store.ErrNotReleasable,
 		} {
 			if errors.Is(err, s) {
 				return true
@@ -106,14 +106,7 @@ func random(f *fixture) {
 			}
 			after, err = f.s.Settle(f.ctx, store.Settlement{Profile: m.Profile, ID: m.ID, UseGeneration: g, Outcome: store.Outcome(r.IntN(6))})
 			if err == nil {
-				for _, u := range e.Uses {
-					if after.Use(u.Key) == nil {
-						if u.State == store.Issued {
-							f.Fatalf("step %d: an issued use was given back", step)
-						}
-						delete(keys[m.ID], string(u.Key))
-					}
-				}
+				givenBack(f, keys[m.ID], e, after)
 			}
 		case op == 15:
 			what = "mismatch"
@@ -127,6 +120,16 @@ func random(f *fixture) {
 			what = "extend"
 			m := pick()
 			_, err = f.s.Extend(f.ctx, m.Profile, m.ID, f.clock.Now().Add(time.Duration(r.IntN(300)-30)*time.Minute), "op")
+		case op == 16:
+			what = "release"
+			m := pick()
+			var before, after store.Expectation
+			if before, err = f.s.Get(f.ctx, m.Profile, m.ID); err != nil {
+				break
+			}
+			if after, err = f.s.Release(f.ctx, m.Profile, m.ID, "op"); err == nil {
+				givenBack(f, keys[m.ID], before, after)
+			}
 		case op == 18:
 			what = "sweep"
 			_, err = f.s.Sweep(f.ctx, r.IntN(20))
@@ -176,5 +179,18 @@ func random(f *fixture) {
 	if f.engine.Reopen != nil {
 		f.s = f.engine.Reopen(f.T, f.s)
 		f.counted(profiles...)
+	}
+}
+
+// givenBack forgets the keys whose use has ended. An issued one never does.
+func givenBack(f *fixture, keys map[string]bool, before, after store.Expectation) {
+	f.Helper()
+	for _, u := range before.Uses {
+		if after.Use(u.Key) == nil {
+			if u.State == store.Issued {
+				f.Fatalf("an issued use of %s was given back", before.ID)
+			}
+			delete(keys, string(u.Key))
+		}
 	}
 }

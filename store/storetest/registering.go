@@ -83,8 +83,12 @@ func refusesNonsense(f *fixture) {
 	if _, err := f.s.Find(f.ctx, store.Lookup{Profile: profile}); err == nil {
 		f.Error("a lookup for nothing was answered")
 	}
-	if _, err := f.s.Find(f.ctx, store.Lookup{Profile: profile, ChallengeHash: hash("a"), IdentityHash: hash("b")}); err == nil {
-		f.Error("a lookup for two things was answered")
+	for name, r := range map[string]*store.Renews{"neither": {}, "both": {SHA256: "aa", Serial: "bb"}} {
+		e := f.New("renewal of " + name)
+		e.Renews = r
+		if _, err := f.s.Register(f.ctx, e); err == nil {
+			f.Errorf("a renewal of %s was registered", name)
+		}
 	}
 	f.counted(profile)
 }

@@ -46,6 +46,15 @@ func Run(t *testing.T, e Engine) {
 		{"a claim is refused where there is nothing to claim", claimRefused},
 		{"a transactionID belongs to one key", transactions},
 		{"a message found by identity belongs to one expectation", replays},
+		{"an issued use comes again only with its transactionID, within the retry window", retriesAfterIssue},
+		{"a poll claims only what is pending for its key, transactionID and subject", polls},
+		{"a renewal is found by either of two hashes", findsRenewals},
+		{"a claim makes the record that nobody registered, once", claimsNew},
+		{"a certificate is renewed under one record", oneRecordPerCertificate},
+		{"of a renewal's two records the one that stops it counts", decisive},
+		{"a record lasts at least as long as it must", retains},
+		{"release gives back what is locked or in doubt, and nothing in flight", releases},
+		{"sweep reports a claim in doubt once, and releases it when its time has come", doubts},
 		{"each key has its own use and no more keys than max_uses", uses},
 		{"one of a hundred keys wins", oneWinner},
 		{"three of a hundred keys win three uses", threeWinners},
@@ -258,7 +267,7 @@ func (f *fixture) sweep() int {
 		if err != nil {
 			f.Fatalf("sweep: %v", err)
 		}
-		if total += n; n == 0 {
+		if total += n.Changes; n.Changes == 0 {
 			return total
 		}
 	}
