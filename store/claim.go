@@ -110,7 +110,7 @@ func (e *Expectation) useBytes() int {
 	n := 0
 	for i := range e.Uses {
 		u := &e.Uses[i]
-		n += 512 + len(u.UserAgent)
+		n += 1024 + len(u.UserAgent)
 		for _, id := range u.TransactionIDs {
 			n += len(id) + 8
 		}

@@ -138,9 +138,9 @@ func (e *Expectation) ChallengeFree(now time.Time) error {
 }
 
 // Decisive chooses between the two records that a renewal may be kept under, by
-// its certificate's hash and by its serial number; either may be nil. What ends
-// it counts before what allows it, and what holds it or was registered before
-// what the gateway made and nobody holds.
+// its certificate's hash and by its serial number; either may be nil. What stops
+// it counts before what allows it, what holds it before what nobody holds, and a
+// registration before what the gateway made or what time has ended.
 func Decisive(byHash, bySerial *Expectation) *Expectation {
 	switch {
 	case byHash == nil:
@@ -153,7 +153,7 @@ func Decisive(byHash, bySerial *Expectation) *Expectation {
 		return bySerial
 	case len(byHash.Uses) > 0:
 		return byHash
-	case len(bySerial.Uses) > 0 || byHash.Owner == "":
+	case len(bySerial.Uses) > 0 || byHash.Owner == "" || byHash.State == Expired:
 		return bySerial
 	}
 	return byHash

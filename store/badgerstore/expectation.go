@@ -347,6 +347,9 @@ func certificates(e *store.Expectation) (list [][]byte) {
 	return list
 }
 
+// maxTTL is the longest time after which Badger is asked to forget something.
+const maxTTL = 100 * 365 * 24 * time.Hour
+
 func (t *tx) bindUntil(k, to []byte, until time.Time, conflict error) error {
 	v, err := t.get(k)
 	if err != nil {
@@ -356,7 +359,13 @@ func (t *tx) bindUntil(k, to []byte, until time.Time, conflict error) error {
 		return conflict
 	}
 	// Badger forgets it some time after it is over; its clock is not ours.
-	t.put(k, entry{bindingValue(until, to), until.Sub(t.now) + 24*time.Hour})
+	ttl := until.Sub(t.now)
+	if ttl > maxTTL { // a certificate without an end: kept for good, where a sum would overflow
+		ttl = 0
+	} else {
+		ttl += 24 * time.Hour
+	}
+	t.put(k, entry{bindingValue(until, to), ttl})
 	return nil
 }
 

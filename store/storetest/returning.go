@@ -448,6 +448,16 @@ func oneRecordPerCertificate(f *fixture) {
 	_, err = claim(later, "b", "cert 5")
 	f.want("when the first record may be gone", err, store.ErrKeyConflict)
 
+	// One that never ends is kept as well: its time is beyond what a duration holds.
+	endless := func(e store.Expectation, device string) error {
+		c := claimOf(e, device)
+		c.Certificate, c.RetainUntil = hash("endless"), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+		_, _, err := f.s.Claim(f.ctx, c)
+		return err
+	}
+	f.want("one without an end", endless(f.register(bySerial("9", "jamf")), "first of endless"), nil)
+	f.want("once more", endless(f.register(f.renewal("hash of endless")), "second of endless"), store.ErrKeyConflict)
+
 	// What is given back may be claimed under another record.
 	for what, end := range map[string]func(store.Expectation, store.Use){
 		"refused": func(e store.Expectation, u store.Use) { f.settle(e.ID, u.Generation, store.OutcomeRefused) },
@@ -500,4 +510,22 @@ func decisive(f *fixture) {
 		f.Fatal(err)
 	}
 	f.equal("registered by its hash, and revoked", found(), byHash.ID)
+}
+
+// A registration that time has ended is not in the way of one under the other hash.
+func decisiveInTime(f *fixture) {
+	byHash := f.renewal("aa")
+	byHash.Owner, byHash.ExpiresAt = "jamf", f.clock.Now().Add(time.Hour)
+	byHash = f.register(byHash)
+	bySerial := f.renewal("")
+	bySerial.Renews, bySerial.Owner = &store.Renews{Serial: "7"}, "jamf"
+	bySerial.ChallengeHash, bySerial.IdentityHash = nil, hash("serial 7")
+	bySerial = f.register(bySerial)
+	for _, want := range []string{byHash.ID, bySerial.ID} {
+		hit, err := f.s.Find(f.ctx, store.Lookup{Profile: profile, ChallengeHash: hash("renewal of aa"), IdentityHash: hash("serial 7"), TransactionID: "tx"})
+		if err != nil || hit.Expectation == nil || hit.Expectation.ID != want {
+			f.Fatalf("%+v, %v; want %s", hit.Expectation, err, want)
+		}
+		f.clock.Add(2 * time.Hour)
+	}
 }

@@ -52,6 +52,7 @@ func Run(t *testing.T, e Engine) {
 		{"a claim makes the record that nobody registered, once", claimsNew},
 		{"a certificate is renewed under one record", oneRecordPerCertificate},
 		{"of a renewal's two records the one that stops it counts", decisive},
+		{"of a renewal's two records the one in time counts", decisiveInTime},
 		{"a record lasts at least as long as it must", retains},
 		{"release gives back what is locked or in doubt, and nothing in flight", releases},
 		{"sweep reports a claim in doubt once, and releases it when its time has come", doubts},
