@@ -113,7 +113,7 @@ func set(t *testing.T) *stage {
 		s.Close()
 		if t.Failed() {
 			log := s.Gateway.Log()
-			t.Logf("the gateway's log ends:\n%s", log[max(0, len(log)-16<<10):])
+			t.Logf("the gateway's log ends:\n%s", log[max(0, len(log)-2<<10):])
 		}
 	})
 	// Every request has a connection of its own: one that was kept over a reload
