@@ -21,6 +21,10 @@ func (e *Expectation) Claim(now time.Time, c Claim) (Use, error) {
 	if len(c.SenderNonce) > maxField {
 		return Use{}, fmt.Errorf("senderNonce is longer than %d bytes", maxField)
 	}
+	notices, err := owed(c.Notices)
+	if err != nil {
+		return Use{}, err
+	}
 	if c.Generation != e.Generation {
 		return Use{}, ErrGeneration // the judgement was made on something else (threats D02, D03)
 	}
@@ -72,6 +76,9 @@ func (e *Expectation) Claim(now time.Time, c Claim) (Use, error) {
 		}
 		e.EverClaimed = true // and for good, also if the forward turns out never to have left
 	}
+	if !c.Poll && u.State != Issued {
+		u.Notices, u.Told = notices, false
+	}
 	u.Forwards++
 	u.ForwardedAt = utc(now)
 	e.RetainUntil = utc(later(e.RetainUntil, c.RetainUntil))
@@ -87,6 +94,7 @@ func (e *Expectation) Claim(now time.Time, c Claim) (Use, error) {
 		}
 		u.SenderNonces = append(u.SenderNonces, bytes.Clone(c.SenderNonce))
 	}
+	e.fit()
 	e.derive(now)
 	e.change(now, Event{
 		What: what, TransactionID: c.TransactionID, ClientIP: c.ClientIP,
@@ -105,7 +113,7 @@ func (c Claim) MessageID() []byte {
 	return h.Sum(nil)
 }
 
-// useBytes estimates what the uses take when encoded.
+// useBytes estimates what the uses take when encoded, without their notices.
 func (e *Expectation) useBytes() int {
 	n := 0
 	for i := range e.Uses {

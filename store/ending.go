@@ -137,6 +137,17 @@ func (e *Expectation) ChallengeFree(now time.Time) error {
 	return e.Tombstone(now)
 }
 
+// Bars says why a claim may not make another record under the hash of e, which
+// is kept: never nil. Only a challenge is used up; what is kept of a renewal is to
+// be judged, and so is what was never claimed.
+func (e *Expectation) Bars(now time.Time) error {
+	e.Normalise(now)
+	if e.Renews == nil && len(e.ChallengeHash) > 0 && !e.State.Live() && e.Tombstone(now) != nil {
+		return ErrChallengeUsed
+	}
+	return ErrGeneration
+}
+
 // Decisive chooses between the two records that a renewal may be kept under, by
 // its certificate's hash and by its serial number; either may be nil. What stops
 // it counts before what allows it, what holds it before what nobody holds, and a

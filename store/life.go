@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 )
@@ -130,6 +131,15 @@ func (q *Query) Matches(e *Expectation) bool {
 		(q.ExternalID == "" || q.ExternalID == e.ExternalID)
 }
 
+// Shorten leaves out what a listing does not show: the history, and what
+// matchers are owed. For engines.
+func (e *Expectation) Shorten() {
+	e.History = nil
+	for i := range e.Uses {
+		e.Uses[i].Notices = nil
+	}
+}
+
 // change counts one change of e. Whoever judged it before must look again.
 func (e *Expectation) change(now time.Time, ev Event) {
 	e.Generation++
@@ -150,6 +160,10 @@ func (e *Expectation) note(ev Event) {
 
 func (u *Use) clone() Use {
 	c := *u
+	c.Notices = slices.Clone(u.Notices)
+	for i := range c.Notices {
+		c.Notices[i].Sealed = bytes.Clone(c.Notices[i].Sealed)
+	}
 	c.Key, c.Identity, c.Subject, c.Certificate = bytes.Clone(u.Key), bytes.Clone(u.Identity), bytes.Clone(u.Subject), bytes.Clone(u.Certificate)
 	c.TransactionIDs = append([]string(nil), u.TransactionIDs...)
 	c.SenderNonces = make([][]byte, len(u.SenderNonces))

@@ -23,9 +23,10 @@ const (
 
 // life is one expectation on its way, with what the next step needs to know.
 type life struct {
-	e   Expectation
-	now time.Time
-	use Use // of the device, if it has claimed
+	e    Expectation
+	now  time.Time
+	use  Use        // of the device, if it has claimed
+	told []Delivery // to matchers
 }
 
 func newLife() *life {
@@ -44,6 +45,7 @@ func (l *life) claim(key, identity, transactionID string, poll bool) error {
 	c := Claim{
 		Profile: "wifi", ID: l.e.ID, Generation: l.e.Generation, Key: []byte(key), Identity: []byte(identity), Subject: []byte("subject"),
 		TransactionID: transactionID, SenderNonce: []byte("nonce"), RetryWindow: testWindow, ReleaseAfter: testRelease, Poll: poll,
+		Notices: []Notice{{Matcher: "m"}},
 	}
 	u, err := l.e.Claim(l.now, c)
 	if err == nil {
@@ -53,7 +55,7 @@ func (l *life) claim(key, identity, transactionID string, poll bool) error {
 }
 
 func (l *life) settle(o Outcome) error {
-	l.e.Settle(l.now, Settlement{UseGeneration: l.use.Generation, Outcome: o, TransactionID: "tx"})
+	l.told = append(l.told, l.e.Settle(l.now, Settlement{UseGeneration: l.use.Generation, Outcome: o, TransactionID: "tx"})...)
 	return nil
 }
 

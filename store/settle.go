@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Settle ends one forward.
-func (e *Expectation) Settle(now time.Time, s Settlement) {
+// Settle ends one forward, and gives what matchers are to be told for it.
+func (e *Expectation) Settle(now time.Time, s Settlement) []Delivery {
 	e.Normalise(now)
 	ev := Event{At: now, TransactionID: s.TransactionID, HRESULT: s.HRESULT, Text: s.Text}
 	switch s.Outcome {
@@ -25,7 +25,7 @@ func (e *Expectation) Settle(now time.Time, s Settlement) {
 	if i < 0 {
 		ev.Reason = "late"
 		e.note(ev)
-		return
+		return nil
 	}
 	u := &e.Uses[i]
 	ev.SPKISHA256 = hex.EncodeToString(u.Key)
@@ -34,9 +34,10 @@ func (e *Expectation) Settle(now time.Time, s Settlement) {
 			u.Doubtful++
 		}
 		e.note(ev)
-		return
+		return nil
 	}
 
+	var told []Delivery
 	ended := false
 	if s.Outcome == OutcomeUnsent {
 		// As if it had never been claimed. Forwards that are in doubt keep the use.
@@ -45,6 +46,9 @@ func (e *Expectation) Settle(now time.Time, s Settlement) {
 		}
 		// One that was refused waits only for those that did leave.
 		ended = u.State == Claimed && (u.Forwards == 0 || u.Refused && u.Verified >= u.Forwards)
+		if ended && u.Refused {
+			told = e.tell(u, now, ResultFailed, e.failure(u))
+		}
 	} else if u.inFlight() > 0 {
 		u.Verified++
 	}
@@ -52,6 +56,8 @@ func (e *Expectation) Settle(now time.Time, s Settlement) {
 	if u.State != Issued { // nothing leaves issued, whatever comes late
 		switch s.Outcome {
 		case OutcomeIssued:
+			told = e.tell(u, now, ResultIssued, ev) // also if it is revoked meanwhile
+			u.Notices = nil
 			u.answered(Issued, now)
 		case OutcomePending:
 			u.answered(Pending, now)
@@ -60,6 +66,9 @@ func (e *Expectation) Settle(now time.Time, s Settlement) {
 			// this key, so the use goes only when every forward has been answered.
 			u.Refused = true
 			ended = u.Verified >= u.Forwards
+			if ended || u.State == Pending {
+				told = e.tell(u, now, ResultFailed, ev)
+			}
 			locked = u.State == Pending && e.State != Revoked // the manager said no
 		}
 	}
@@ -76,6 +85,7 @@ func (e *Expectation) Settle(now time.Time, s Settlement) {
 	if locked {
 		e.note(Event{At: now, What: "locked"})
 	}
+	return told
 }
 
 // inFlight counts the forwards that nobody has heard of since.

@@ -1,5 +1,6 @@
 // Package store keeps expectations: what the MDM said a certificate may
-// contain, and what has become of it.
+// contain, and what has become of it; and the queue of what matchers are still to
+// be told of that.
 //
 // It speaks the domain, not keys and values, so that every rule that must be
 // atomic is one method. It decides nothing about requests: the gate judges, and
@@ -127,6 +128,8 @@ type Use struct {
 	SettledAt      time.Time `json:"settled_at,omitzero"`
 	ClientIP       string    `json:"client_ip,omitempty"`
 	UserAgent      string    `json:"user_agent,omitempty"`
+	Notices        []Notice  `json:"notices,omitempty"` // owed once the outcome is known
+	Told           bool      `json:"told,omitempty"`    // they were told that it failed: that it was issued would be news
 }
 
 // Event is one line of an expectation's history. It holds no secret and only
@@ -248,9 +251,17 @@ type Claim struct {
 	// never makes a use, and Identity is not compared.
 	Poll bool
 
+	// Notices is what matchers are owed about this claim, at most MaxNotices. They
+	// are kept with the use, in place of those of the forward before. Ignored for
+	// a Poll and for a use that is Issued.
+	Notices []Notice
+
 	// New is registered in the same transaction if nothing is kept under its
-	// hash: the record of a renewal that nobody registers. Generation and ID are
-	// then New's. ErrGeneration if something is.
+	// hash: the record of a renewal that nobody registers, or of a challenge that
+	// a matcher vouches for. Generation and ID are then New's. If something is
+	// kept: ErrChallengeUsed where it was claimed within Retention and has ended
+	// since, but for a renewal; else ErrGeneration, and Find gives what it is,
+	// whatever its state.
 	New *Expectation
 }
 
@@ -280,8 +291,9 @@ type Settlement struct {
 
 // Swept is what one Sweep did.
 type Swept struct {
-	Changes int           // records changed or removed
-	InDoubt []Expectation // those with a claim that was found to be in doubt, as they are now
+	Changes     int           // records and deliveries changed or removed
+	InDoubt     []Expectation // those with a claim that was found to be in doubt, as they are now
+	Undelivered int           // deliveries removed because nobody took them within DeliveryRetention
 }
 
 // Query selects expectations, newest first.
@@ -364,6 +376,10 @@ type Store interface {
 	//   expectation is Locked. Unsent: as if the forward had never been claimed;
 	//   the use ends if it was the only one. Revoked stays Revoked, Issued stays
 	//   Issued, whatever comes late; the history gets it.
+	// In the same transaction the notices of the use become deliveries, however
+	// many wait: "issued" with Issued; "failed" with the Refused that ends the use
+	// or finds it Pending, or with the Unsent that leaves nothing but refusals. All
+	// other outcomes leave them as they are. They go with the use.
 	Settle(ctx context.Context, s Settlement) (Expectation, error)
 
 	// Mismatch records a refused attempt by someone who knew the challenge. If
@@ -378,7 +394,7 @@ type Store interface {
 	// Extend sets ExpiresAt of one that is Registered: ErrNotRegistered else.
 	Extend(ctx context.Context, profile, id string, expiresAt time.Time, by string) (Expectation, error)
 
-	// List pages through expectations, newest first, without history.
+	// List pages through expectations, newest first, without history and notices.
 	List(ctx context.Context, q Query) (Page, error)
 
 	// Release makes a Locked expectation Registered again, its mismatches
@@ -388,9 +404,24 @@ type Store interface {
 	// one that this process claimed and has not settled.
 	Release(ctx context.Context, profile, id, by string) (Expectation, error)
 
+	// Notify adds deliveries about requests that have no claim, at most MaxNotices
+	// of them, due now. While MaxDeliveries wait it drops them, and says how many.
+	Notify(ctx context.Context, list []Delivery) (dropped int, err error)
+
+	// Deliveries returns those that are due, the oldest Due first, at most max and
+	// at most MaxDue. They stay until Delivered, so that each arrives at least once.
+	Deliveries(ctx context.Context, max int) ([]Delivery, error)
+
+	// Delivered removes one. An unknown id is no error.
+	Delivered(ctx context.Context, id string) error
+
+	// Postpone makes one due later, and counts the attempt. An unknown id is no error.
+	Postpone(ctx context.Context, id string, due time.Time) error
+
 	// Sweep marks what has expired, reports claims that have become doubtful,
 	// releases those whose time for it has come, and removes what is past its
-	// retention: at most max changes. It never removes one that is claimed or pending.
+	// retention: at most max changes. It never removes an expectation that is
+	// claimed or pending.
 	Sweep(ctx context.Context, max int) (Swept, error)
 
 	// Counts is kept, never scanned for.

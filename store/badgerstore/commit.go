@@ -93,6 +93,7 @@ type batch struct {
 	bytes   int
 	entries int
 	deltas  map[store.CountKey]int
+	queued  int // deliveries added
 	waiting []*write
 }
 
@@ -103,7 +104,7 @@ func (b *batch) run(w *write) {
 		w.done <- err
 		return
 	}
-	t := &tx{base: b.txn, recent: &b.s.recent, now: b.s.now()}
+	t := &tx{base: b.txn, recent: &b.s.recent, now: b.s.now(), waiting: int(b.s.queued.Load()) + b.queued}
 	if err := guard(func() error { return w.f(t) }); err != nil {
 		w.done <- err
 		return
@@ -123,6 +124,7 @@ func (b *batch) run(w *write) {
 	b.waiting = append(b.waiting, w)
 	b.bytes += size
 	b.entries += len(t.staged)
+	b.queued += t.queued
 	for k, e := range t.staged {
 		var err error
 		switch {
@@ -191,6 +193,7 @@ func (b *batch) commit() {
 		}
 	}
 	b.s.countsMu.Unlock()
+	b.s.queued.Add(int64(b.queued))
 	b.end(nil)
 }
 

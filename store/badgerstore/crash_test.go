@@ -20,7 +20,8 @@ import (
 const childEnv = "SCEPGATE_STORE_CHILD"
 
 // inChild makes this binary the process that is killed: it claims from many
-// goroutines and writes a line after each claim that returned.
+// goroutines, settles every other claim, and writes a line after each that
+// returned.
 func inChild() bool {
 	dir := os.Getenv(childEnv)
 	if dir == "" {
@@ -37,32 +38,50 @@ func inChild() bool {
 			for i := 0; ; i++ {
 				n := i*16 + g
 				e, err := s.Register(ctx, storetest.Example(n, "wifi", fmt.Sprint(n), time.Now()))
+				var u store.Use
 				if err == nil {
-					_, _, err = s.Claim(ctx, claimOf(e))
+					_, u, err = s.Claim(ctx, claimFor(e))
+				}
+				if err == nil && i%2 == 1 {
+					e, err = s.Settle(ctx, store.Settlement{Profile: "wifi", ID: e.ID, UseGeneration: u.Generation, Outcome: store.OutcomeIssued})
 				}
 				if err != nil {
 					fmt.Println("error:", err)
 					os.Exit(1)
 				}
 				// One write each: a line is whole or absent.
-				_, _ = os.Stdout.WriteString(e.ID + "\n")
+				_, _ = fmt.Fprintf(os.Stdout, "%s %v\n", e.ID, e.State == store.Issued)
 			}
 		}()
 	}
 	select {}
 }
 
-func claimOf(e store.Expectation) store.Claim {
-	return store.Claim{
-		Profile: e.Profile, ID: e.ID, Generation: e.Generation,
-		Key: []byte("key of " + e.ID), Identity: []byte("identity"), TransactionID: "tx " + e.ID,
+// deliveries counts what matchers are told of each expectation.
+func deliveries(t *testing.T, s *Store) map[string]int {
+	t.Helper()
+	told := map[string]int{}
+	for {
+		list, err := s.Deliveries(context.Background(), store.MaxDue)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) == 0 {
+			return told
+		}
+		for _, d := range list {
+			told[d.ExpectationID]++
+			if err := s.Delivered(context.Background(), d.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 
 func TestEveryClaimThatReturnedSurvivesAKill(t *testing.T) {
 	dir := t.TempDir()
 	ctx := context.Background()
-	claimed := map[string]bool{}
+	claimed := map[string]bool{} // by id: also settled
 	for round := range 2 {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s/%d", childEnv, dir, round))
@@ -82,7 +101,8 @@ func TestEveryClaimThatReturnedSurvivesAKill(t *testing.T) {
 				t.Error(line)
 				break
 			}
-			claimed[line] = true
+			id, settled, _ := strings.Cut(line, " ")
+			claimed[id] = settled == "true"
 			if len(claimed) == 200 {
 				if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
 					t.Error(err)
@@ -98,13 +118,13 @@ func TestEveryClaimThatReturnedSurvivesAKill(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for id := range claimed {
+		for id, settled := range claimed {
 			e, err := s.Get(ctx, "wifi", id)
-			if err != nil || e.State != store.Claimed || len(e.Uses) != 1 || e.Uses[0].Forwards != 1 {
+			if err != nil || e.State != store.Issued && (settled || e.State != store.Claimed) || len(e.Uses) != 1 || e.Uses[0].Forwards != 1 {
 				t.Errorf("%s after the kill: %s, %d uses, %v", id, e.State, len(e.Uses), err)
 			}
 		}
-		listed := map[store.CountKey]int{}
+		listed, told := map[store.CountKey]int{}, deliveries(t, s)
 		q := store.Query{Profile: "wifi", Limit: 100}
 		for more := true; more; more = q.Cursor != "" {
 			p, err := s.List(ctx, q)
@@ -113,6 +133,13 @@ func TestEveryClaimThatReturnedSurvivesAKill(t *testing.T) {
 			}
 			for _, e := range p.Items {
 				listed[store.CountKey{Profile: "wifi", State: e.State}]++
+				want := 0
+				if e.State == store.Issued { // settled and told in one step, or neither
+					want = 1
+				}
+				if n := told[e.ID]; n != want {
+					t.Errorf("%s is %s, and %d are told of it", e.ID, e.State, n)
+				}
 			}
 			q.Cursor = p.Next
 		}

@@ -92,7 +92,8 @@ func (t *tx) register(e *store.Expectation, replaces string) error {
 	return t.save(e, prior{})
 }
 
-// start registers a copy of e, unless something is kept under its hash.
+// start registers a copy of e, unless something is kept under its hash
+// (threats F12, F13).
 func (t *tx) start(e *store.Expectation) (store.Expectation, error) {
 	c := e.Clone()
 	id, err := t.find(store.Lookup{Profile: c.Profile, ChallengeHash: c.ChallengeHash, IdentityHash: c.IdentityHash})
@@ -100,7 +101,11 @@ func (t *tx) start(e *store.Expectation) (store.Expectation, error) {
 		return store.Expectation{}, err
 	}
 	if id != nil {
-		return store.Expectation{}, store.ErrGeneration
+		kept, _, err := t.load(recordKey(c.Profile, string(id)))
+		if err != nil {
+			return store.Expectation{}, fmt.Errorf("index leads nowhere: %w", err)
+		}
+		return store.Expectation{}, kept.Bars(t.now)
 	}
 	return c, t.register(&c, "")
 }
@@ -405,7 +410,11 @@ func (s *Store) change(ctx context.Context, what, profile, id string, new *store
 // Settle ends one forward.
 func (s *Store) Settle(ctx context.Context, x store.Settlement) (store.Expectation, error) {
 	return s.change(ctx, "settle", x.Profile, x.ID, nil, func(t *tx, e *store.Expectation) error {
-		e.Settle(t.now, x)
+		for _, d := range e.Settle(t.now, x) {
+			if err := t.enqueue(&d); err != nil {
+				return err
+			}
+		}
 		return nil
 	})
 }

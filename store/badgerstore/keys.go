@@ -24,6 +24,8 @@ import (
 //	z certificate                until when, and which expectation's profile and id
 //	d time profile id            key of the expectation that the sweeper must look at then
 //	n state profile              how many, and the profile's name
+//	q id                         a delivery: when it is due, its attempts, and the rest (JSON)
+//	p time id                    nothing: this delivery is due then
 const (
 	kindRecord      = 'e'
 	kindChallenge   = 'c'
@@ -36,6 +38,8 @@ const (
 	kindCertificate = 'z'
 	kindDue         = 'd'
 	kindCount       = 'n'
+	kindQueue       = 'q'
+	kindQueueDue    = 'p'
 )
 
 var (

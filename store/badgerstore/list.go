@@ -71,7 +71,7 @@ func (t *tx) list(ctx context.Context, q store.Query, page *store.Page) error {
 		}
 		e.Normalise(t.now)
 		if q.Matches(&e) {
-			e.History = nil
+			e.Shorten()
 			page.Items = append(page.Items, e)
 		}
 		return true, nil

@@ -39,7 +39,9 @@ import (
 // schema is the version of the layout in keys.go. A store with a newer one is
 // refused (threat F36). An older one is read as it is and takes this number:
 // version 2 added what version 1 would not have kept, the holders of
-// transactionIDs and what a record remembers of renewals and doubt.
+// transactionIDs and what a record remembers of renewals and doubt. The queue of
+// deliveries has not changed it: an older binary does not see the queue, and
+// leaves out what matchers are owed when it writes a record.
 const schema = 2
 
 // Sizes that keep an idle store small: a claim is about a kilobyte, and the
@@ -72,6 +74,7 @@ type Store struct {
 
 	recent recent
 	swept  sweepMark
+	due    dueMark
 
 	// use is held for reading by every call, and for writing by Close: Badger
 	// must not be asked anything after it was closed.
@@ -87,6 +90,7 @@ type Store struct {
 
 	countsMu sync.Mutex
 	counts   map[store.CountKey]int // what is committed
+	queued   atomic.Int64           // deliveries that are committed; added to by the writer only
 }
 
 var _ store.Store = (*Store)(nil)
@@ -205,7 +209,11 @@ func (s *Store) bootstrap() error {
 			return fmt.Errorf("%w: schema %d, this binary knows %d", store.ErrSchema, v, schema)
 		}
 		write = v < schema
-		s.counts, err = t.readCounts()
+		if s.counts, err = t.readCounts(); err != nil {
+			return err
+		}
+		waiting, err := t.readQueued()
+		s.queued.Store(int64(waiting))
 		return err
 	})
 	if err != nil || !write {

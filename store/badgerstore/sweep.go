@@ -18,6 +18,19 @@ const sweepStep = 100
 // record that cannot be read is left alone, and is an error after the others.
 func (s *Store) Sweep(ctx context.Context, max int) (store.Swept, error) {
 	var total store.Swept
+	for more := s.queued.Load() > 0; more && total.Changes < max; {
+		n, step := 0, min(sweepStep, max-total.Changes)
+		err := s.update(ctx, func(t *tx) (err error) {
+			n, err = t.sweepQueue(step)
+			return err
+		})
+		if err != nil {
+			return total, fmt.Errorf("sweep: %w", err)
+		}
+		total.Changes += n
+		total.Undelivered += n
+		more = n == step
+	}
 	for total.Changes < max {
 		var r swept
 		err := s.update(ctx, func(t *tx) (err error) {

@@ -19,6 +19,9 @@ type tx struct {
 	now    time.Time // one reading for the whole method
 	staged map[string]entry
 	deltas map[store.CountKey]int
+
+	waiting int // deliveries before this method
+	queued  int // and how many it adds
 }
 
 // entry is one write. A nil value deletes.
@@ -205,6 +208,16 @@ func (t *tx) readCounts() (map[store.CountKey]int, error) {
 		return true, nil
 	})
 	return counts, err
+}
+
+// readQueued counts the deliveries.
+func (t *tx) readQueued() (n int, err error) {
+	p := []byte{kindQueueDue}
+	err = t.scan(p, p, false, func(_, _ []byte) (bool, error) {
+		n++
+		return true, nil
+	})
+	return n, err
 }
 
 func countValue(profile string, n int) []byte {

@@ -38,6 +38,7 @@ type Store struct {
 	counts   map[store.CountKey]int
 
 	certificates map[string]binding // by Claim.Certificate, to a profile and an id
+	queue        map[string]queued  // deliveries by id
 }
 
 // profile holds one profile's records, encoded, so that nobody can share one.
@@ -77,7 +78,7 @@ func New(now func() time.Time) *Store {
 	if now == nil {
 		now = time.Now
 	}
-	return &Store{now: now, opened: now(), profiles: map[string]*profile{}, counts: map[store.CountKey]int{}, certificates: map[string]binding{}}
+	return &Store{now: now, opened: now(), profiles: map[string]*profile{}, counts: map[store.CountKey]int{}, certificates: map[string]binding{}, queue: map[string]queued{}}
 }
 
 // read begins a read; its result ends it.
@@ -209,10 +210,16 @@ func (s *Store) register(e store.Expectation, replaces string) (store.Expectatio
 // hash is in its way.
 func (s *Store) start(e store.Expectation) (store.Expectation, error) {
 	if p := s.profiles[e.Profile]; p != nil {
-		_, challenge := p.challenge[string(e.ChallengeHash)]
-		_, identity := p.identity[string(e.IdentityHash)]
-		if challenge && len(e.ChallengeHash) > 0 || identity && len(e.IdentityHash) > 0 {
-			return store.Expectation{}, store.ErrGeneration
+		id, ok := p.challenge[string(e.ChallengeHash)]
+		if len(e.ChallengeHash) == 0 {
+			id, ok = p.identity[string(e.IdentityHash)]
+		}
+		if ok {
+			kept, err := s.load(e.Profile, id)
+			if err == nil {
+				err = kept.Bars(s.now()) // threats F12, F13
+			}
+			return store.Expectation{}, err
 		}
 	}
 	return s.admissible(e.Clone(), "")
@@ -482,8 +489,7 @@ func (s *Store) givenBack(e *store.Expectation, before []string) {
 // Settle ends one forward.
 func (s *Store) Settle(ctx context.Context, t store.Settlement) (store.Expectation, error) {
 	return s.change(ctx, "settle", t.Profile, t.ID, nil, func(e *store.Expectation, now time.Time) error {
-		e.Settle(now, t)
-		return nil
+		return s.enqueue(e.Settle(now, t))
 	})
 }
 
@@ -558,7 +564,7 @@ func (s *Store) List(ctx context.Context, q store.Query) (store.Page, error) {
 			return store.Page{}, fmt.Errorf("list: %w", err)
 		}
 		if q.Matches(&e) {
-			e.History = nil
+			e.Shorten()
 			page.Items = append(page.Items, e)
 		}
 	}
@@ -574,6 +580,8 @@ func (s *Store) Sweep(ctx context.Context, max int) (store.Swept, error) {
 	}
 	defer end()
 	now := s.now()
+	n.Undelivered = s.sweepQueue(now, max)
+	n.Changes = n.Undelivered
 	for _, p := range s.profiles {
 		for _, m := range []map[string]binding{p.tx, p.messages, p.holders, s.certificates} {
 			maps.DeleteFunc(m, func(_ string, b binding) bool { return !now.Before(b.until) })
@@ -662,6 +670,6 @@ func (s *Store) Close() error {
 	if s.closed {
 		return store.ErrClosed
 	}
-	s.closed, s.profiles, s.counts = true, nil, nil
+	s.closed, s.profiles, s.counts, s.queue = true, nil, nil, nil
 	return nil
 }

@@ -21,6 +21,11 @@ func copies(f *fixture) {
 			e.Uses[i].Key[0] ^= 1
 			e.Uses[i].TransactionIDs[0] = "spoilt"
 			e.Uses[i].SenderNonces[0][0] ^= 1
+			for _, n := range e.Uses[i].Notices {
+				for j := range n.Sealed {
+					n.Sealed[j] ^= 1
+				}
+			}
 		}
 		for i := range e.History {
 			e.History[i].What = "spoilt"
@@ -36,12 +41,15 @@ func copies(f *fixture) {
 	f.equal("after the result changed", f.get(in.ID), want)
 
 	c := claimOf(want, "dev")
+	c.Notices = notices(1)
 	e, u, err := f.s.Claim(f.ctx, c)
 	f.want("claim", err, nil)
 	want = f.get(in.ID)
 	c.Key[0] ^= 1
 	c.Identity[0] ^= 1
 	c.SenderNonce[0] ^= 1
+	c.Notices[0].Sealed[0] ^= 1
+	u.Notices[0].Sealed[0] ^= 1
 	spoil(&e)
 	u.Key[0] ^= 1
 	u.SenderNonces[0][0] ^= 1
@@ -85,6 +93,10 @@ func everything(ctx context.Context, s store.Store, e store.Expectation) map[str
 	_, errs["revoke"] = s.Revoke(ctx, e.Profile, e.ID, "op")
 	_, errs["extend"] = s.Extend(ctx, e.Profile, e.ID, e.ExpiresAt.Add(time.Hour), "op")
 	_, errs["list"] = s.List(ctx, store.Query{Profile: e.Profile})
+	_, errs["notify"] = s.Notify(ctx, []store.Delivery{{Profile: e.Profile, Matcher: "m", Result: store.ResultRefused}})
+	_, errs["deliveries"] = s.Deliveries(ctx, 10)
+	errs["delivered"] = s.Delivered(ctx, "dlv_1")
+	errs["postpone"] = s.Postpone(ctx, "dlv_1", e.ExpiresAt)
 	_, errs["sweep"] = s.Sweep(ctx, 10)
 	_, errs["counts"] = s.Counts(ctx)
 	errs["bind"] = s.BindChallengeKey(ctx, []byte("check"))
@@ -110,6 +122,7 @@ func cancelled(f *fixture) {
 	if f.find("new") != nil {
 		f.Fatal("a cancelled registration is there")
 	}
+	f.equal("told", len(f.due()), 0)
 	f.want("the key was not bound", f.s.BindChallengeKey(f.ctx, []byte("other")), store.ErrChallengeKey)
 	f.counted(profile)
 }
@@ -193,7 +206,8 @@ func reopens(f *fixture) {
 		e = f.register(e)
 		switch i % 4 {
 		case 1:
-			e, _ = f.claim(e.ID, fmt.Sprint(i))
+			f.claimOwing(e.ID, fmt.Sprint(i), notices(i))
+			e = f.get(e.ID)
 		case 2:
 			_, u := f.claim(e.ID, fmt.Sprint(i))
 			e = f.settle(e.ID, u.Generation, store.OutcomeIssued)
@@ -226,4 +240,6 @@ func reopens(f *fixture) {
 	c.TransactionID = "tx 1"
 	_, _, err = f.s.Claim(f.ctx, c)
 	f.want("transaction before", err, store.ErrTransactionConflict)
+	f.settle(want[1].ID, want[1].Uses[0].Generation, store.OutcomeIssued)
+	f.wantTold("owed before", told("issued", 1))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/scepgate/scepgate/store"
@@ -19,6 +20,7 @@ func random(f *fixture) {
 	keys := map[string]map[string]bool{} // id → keys that were ever honoured and not given back
 	var made []store.Expectation         // profile, id and max uses
 	claimedAt := map[string]time.Time{}  // profile and challenge → when it was last claimed
+	waiting := queue{}
 	pick := func() store.Expectation {
 		if len(made) == 0 {
 			return store.Expectation{Profile: "wifi", ID: ID(0)}
@@ -84,6 +86,9 @@ func random(f *fixture) {
 			if r.IntN(8) == 0 {
 				c.TransactionID = fmt.Sprint("tx dev", r.IntN(6))
 			}
+			if r.IntN(2) == 0 {
+				c.Notices = notices(step)
+			}
 			var u store.Use
 			if _, u, err = f.s.Claim(f.ctx, c); err == nil {
 				if keys[m.ID] == nil {
@@ -107,7 +112,12 @@ func random(f *fixture) {
 			after, err = f.s.Settle(f.ctx, store.Settlement{Profile: m.Profile, ID: m.ID, UseGeneration: g, Outcome: store.Outcome(r.IntN(6))})
 			if err == nil {
 				givenBack(f, keys[m.ID], e, after)
+				waiting.settled(f, e.Uses, g, after)
 			}
+		case op == 15 && r.IntN(3) == 0:
+			what = "notify"
+			_, err = f.s.Notify(f.ctx, []store.Delivery{{Profile: "wifi", Matcher: "m", Result: store.ResultRefused}})
+			waiting.expected++
 		case op == 15:
 			what = "mismatch"
 			m := pick()
@@ -143,6 +153,7 @@ func random(f *fixture) {
 		if !known(err) {
 			f.Fatalf("step %d: %s: %v", step, what, err)
 		}
+		waiting.work(f, r)
 		m := pick()
 		if e, err := f.s.Get(f.ctx, m.Profile, m.ID); err == nil {
 			if len(e.Uses) > m.MaxUses || len(keys[m.ID]) > m.MaxUses { // threat D02
@@ -179,6 +190,71 @@ func random(f *fixture) {
 	if f.engine.Reopen != nil {
 		f.s = f.engine.Reopen(f.T, f.s)
 		f.counted(profiles...)
+		waiting.work(f, r)
+	}
+}
+
+// queue is what the deliveries must be.
+type queue struct {
+	due      map[string]time.Time // by id
+	expected int                  // that came to it since
+}
+
+// settled counts what matchers must hear of the use that was settled.
+func (q *queue) settled(f *fixture, uses []store.Use, generation uint64, e store.Expectation) {
+	i := slices.IndexFunc(uses, func(u store.Use) bool { return u.Generation == generation })
+	if i < 0 {
+		return
+	}
+	before := uses[i]
+	after := e.Use(before.Key)
+	switch {
+	case before.State == store.Issued:
+	case after != nil && after.State == store.Issued,
+		after == nil && (e.History[len(e.History)-1].What != "unsent" || before.Refused) && !before.Told,
+		after != nil && after.Told && !before.Told:
+		q.expected += len(before.Notices)
+	}
+	if after != nil && len(after.Notices) > 0 && after.State == store.Issued {
+		f.Fatalf("an issued use of %s owes", e.ID)
+	}
+}
+
+// work compares what is due with what must be, and delivers or postpones it.
+func (q *queue) work(f *fixture, r *rand.Rand) {
+	f.Helper()
+	if q.due == nil {
+		q.due = map[string]time.Time{}
+	}
+	now, list := f.clock.Now(), f.due()
+	got := map[string]bool{}
+	for _, d := range list {
+		due, ok := q.due[d.ID]
+		switch {
+		case !ok:
+			q.expected--
+			q.due[d.ID] = d.Due
+		case now.Before(due) || got[d.ID] || d.Attempts == 0:
+			f.Fatalf("%s is due at %v, and was given at %v: %+v", d.ID, due, now, d)
+		}
+		got[d.ID] = true
+	}
+	if q.expected != 0 {
+		f.Fatalf("%d deliveries are missing", q.expected)
+	}
+	for id, due := range q.due {
+		if kept := id >= store.FirstDelivery(now); kept && !now.Before(due) && !got[id] {
+			f.Fatalf("%s was due at %v, and is not there", id, due)
+		}
+	}
+	for id := range got {
+		if r.IntN(3) > 0 {
+			f.want("delivered", f.s.Delivered(f.ctx, id), nil)
+			delete(q.due, id)
+			continue
+		}
+		q.due[id] = now.Add(time.Duration(1+r.IntN(72)) * time.Hour)
+		f.want("postpone", f.s.Postpone(f.ctx, id, q.due[id]), nil)
 	}
 }
 

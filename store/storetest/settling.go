@@ -7,15 +7,16 @@ import (
 	"github.com/scepgate/scepgate/store"
 )
 
+const (
+	unknown  = store.OutcomeUnknown
+	unsent   = store.OutcomeUnsent
+	issued   = store.OutcomeIssued
+	pending  = store.OutcomePending
+	refused  = store.OutcomeRefused
+	deferred = store.OutcomeDeferred
+)
+
 func settles(f *fixture) {
-	const (
-		unknown  = store.OutcomeUnknown
-		unsent   = store.OutcomeUnsent
-		issued   = store.OutcomeIssued
-		pending  = store.OutcomePending
-		refused  = store.OutcomeRefused
-		deferred = store.OutcomeDeferred
-	)
 	for _, c := range []struct {
 		name     string
 		forwards int // claimed before the first outcome
