@@ -17,14 +17,24 @@ const module = "github.com/scepgate/scepgate"
 // whatever path. A prefix ending in "/" allows everything below it; the
 // standard library is always allowed.
 var allowed = map[string][]string{
-	"inspector":         {"golang.org/x/crypto/"},
-	"store":             {},
-	"store/storetest":   {module + "/store", "github.com/google/go-cmp/"},
-	"store/memstore":    {module + "/store"},
-	"store/badgerstore": {module + "/store", "*third-party"},
-	"plugins":           {},
-	"gate":              {module + "/inspector", module + "/store", module + "/plugins", "golang.org/x/crypto/", "golang.org/x/text/"},
-	"integration/ndes":  {module + "/inspector", "github.com/smallstep/pkcs7/", "golang.org/x/crypto/"},
+	"inspector":          {"golang.org/x/crypto/"},
+	"store":              {},
+	"store/storetest":    {module + "/store", "github.com/google/go-cmp/"},
+	"store/memstore":     {module + "/store"},
+	"store/badgerstore":  {module + "/store", "*third-party"},
+	"plugins":            overGRPC(),
+	"plugins/host":       overGRPC(module+"/plugins", "go.uber.org/", "golang.org/x/time/"),
+	"plugins/webhook":    overGRPC(module+"/plugins", module+"/plugins/internal/", module+"/plugins/breaker"),
+	"plugins/expression": overGRPC(module+"/plugins", module+"/plugins/internal/", "cel.dev/", "github.com/antlr4-go/", "golang.org/x/exp/", "golang.org/x/text/", "google.golang.org/genproto/", "go.yaml.in/"),
+	"plugins/breaker":    {},
+	"gate":               overGRPC(module+"/inspector", module+"/store", module+"/plugins", "golang.org/x/crypto/", "golang.org/x/text/"),
+	"integration/ndes":   {module + "/inspector", "github.com/smallstep/pkcs7/", "golang.org/x/crypto/"},
+}
+
+// overGRPC adds what package plugins reaches, since a vendor serves a matcher with it.
+func overGRPC(more ...string) []string {
+	return append(more, module+"/plugins/proto/", "github.com/hashicorp/", "github.com/oklog/run", "google.golang.org/", "github.com/golang/protobuf/",
+		"github.com/fatih/color", "github.com/mattn/", "golang.org/x/net/", "golang.org/x/sys/", "golang.org/x/text/")
 }
 
 // forbidden is what no room but caddymodule, root, cmd and integration may reach.

@@ -35,6 +35,8 @@ type findingAnswer struct {
 	Field    *string     `json:"field"`
 	Expected *string     `json:"expected"`
 	Got      *string     `json:"got"`
+	Matcher  *string     `json:"matcher"`
+	Code     *string     `json:"code"`
 }
 
 // check is a dry run: it claims nothing, registers nothing, counts nothing.
@@ -79,7 +81,7 @@ func invalidCheck(pointer, code, detail string) *problem {
 func checked(v gate.Verdict) answer {
 	a := checkAnswer{Verdict: v.Verdict, Reason: v.Reason, Findings: make([]findingAnswer, 0, len(v.Findings))}
 	for _, f := range v.Findings {
-		a.Findings = append(a.Findings, findingAnswer{Reason: f.Reason, Field: orNull(f.Field), Expected: orNull(f.Expected), Got: orNull(f.Got)})
+		a.Findings = append(a.Findings, findingAnswer{Reason: f.Reason, Field: orNull(f.Field), Expected: orNull(f.Expected), Got: orNull(f.Got), Matcher: orNull(f.Matcher), Code: orNull(f.Code)})
 	}
 	return answer{http.StatusOK, a}
 }

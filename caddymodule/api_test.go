@@ -919,7 +919,7 @@ func TestCheckingChangesNothing(t *testing.T) {
 	if got["verdict"] != "refuse" || got["reason"] != "subject_mismatch" {
 		t.Errorf("another name: %v", got)
 	}
-	if finding := got["findings"].([]any)[0].(map[string]any); len(finding) != 4 {
+	if finding := got["findings"].([]any)[0].(map[string]any); len(finding) != 6 {
 		t.Errorf("finding: %v", finding)
 	}
 	// Where NDES makes the challenge a dry run does without.

@@ -42,6 +42,7 @@ type App struct {
 	keyPath  string // of the challenge key; "" if the store carries its own
 	profiles map[string]*running
 	watcher  fileWatcher
+	outcomes *outcomes // nil: no matcher wants to hear of any
 	nagged   time.Time // when the warning about observing was last logged
 
 	clients  clientRegistry // of every scep_api of this configuration
@@ -87,7 +88,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	a.profiles = make(map[string]*running, len(a.Profiles))
 	for _, name := range slices.Sorted(maps.Keys(a.Profiles)) {
-		if err := a.provisionProfile(name, a.Profiles[name], throwaway); err != nil {
+		if err := a.provisionProfile(ctx, name, a.Profiles[name], throwaway); err != nil {
 			return fmt.Errorf("profile %s: %w", name, err)
 		}
 	}
@@ -125,7 +126,7 @@ func (a *App) provisionStore(ctx caddy.Context) error {
 	return err
 }
 
-func (a *App) provisionProfile(name string, p *Profile, throwaway *gate.Hasher) error {
+func (a *App) provisionProfile(ctx caddy.Context, name string, p *Profile, throwaway *gate.Hasher) error {
 	if !namePattern.MatchString(name) {
 		return errors.New("name must be up to 64 letters, digits, '_', '.' or '-'")
 	}
@@ -138,6 +139,9 @@ func (a *App) provisionProfile(name string, p *Profile, throwaway *gate.Hasher) 
 	}
 	r := &running{name: name, config: p, fetcher: newCRLFetcher(p.Renewal.crlURLs(), a.logger.With(zap.String("profile", name)), a.now)}
 	a.profiles[name] = r // also if what follows fails: Cleanup closes it
+	if err := a.provisionMatchers(ctx, r); err != nil {
+		return err
+	}
 	// Before the files are read: a change while they are must be noticed.
 	a.watch("profile "+name, p.paths(), func() error { return a.reload(r) })
 	m, err := readMaterial(p, a.now())
@@ -154,10 +158,16 @@ func (a *App) Start() error {
 	if err := a.ready(); err != nil {
 		return err
 	}
+	for _, name := range slices.Sorted(maps.Keys(a.profiles)) {
+		if err := a.profiles[name].startMatchers(); err != nil {
+			return err
+		}
+	}
 	a.nag()
 	for _, r := range a.profiles {
 		r.fetcher.start()
 	}
+	a.startOutcomes()
 	a.watcher.start(a.logger, func() {
 		a.nag()
 		a.lookAtCRLs()
@@ -169,6 +179,7 @@ func (a *App) Start() error {
 // be in flight.
 func (a *App) Stop() error {
 	a.watcher.halt()
+	a.stopOutcomes()
 	for _, r := range a.profiles {
 		r.fetcher.halt()
 	}
@@ -179,6 +190,7 @@ func (a *App) Stop() error {
 // failed, and while requests of this configuration are in flight.
 func (a *App) Cleanup() error {
 	a.watcher.halt()
+	a.stopOutcomes()
 	for _, r := range a.profiles {
 		r.fetcher.close()
 	}

@@ -39,7 +39,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //		}
 //		challenge_key_file <file>
 //		profile <name> {
-//			challenge gateway|ndes_one_time|ndes_static {
+//			challenge gateway|ndes_one_time|ndes_static|matcher {
 //				ttl           <duration>
 //				password_file <file>
 //			}
@@ -80,6 +80,13 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //			}
 //			retry_window <duration>
 //			in_doubt_release off|<duration>
+//			matcher <module> [<args>...] {
+//				name    <name>
+//				decides subject|san|sid|key_usage|ext_key_usage|challenge...
+//				timeout <duration>
+//				reveal  challenge
+//				<option of the module>...
+//			}
 //			mode enforce
 //			mode observe until <date>
 //		}
@@ -181,7 +188,7 @@ func (p *Profile) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	seen := make(once)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
-		if option != "ra" {
+		if option != "ra" && option != "matcher" {
 			if err := seen.option(d); err != nil {
 				return err
 			}
@@ -220,7 +227,7 @@ func (p *Profile) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "in_doubt_release":
 			p.InDoubtRelease, err = duration(d, checkInDoubtRelease, "off")
 		case "matcher":
-			err = notAvailable(d, option)
+			err = p.unmarshalMatcher(d)
 		default:
 			err = d.Errf("profile: unrecognized option: %s", option)
 		}
@@ -237,9 +244,7 @@ func (p *Profile) unmarshalChallenge(d *caddyfile.Dispenser) error {
 		return err
 	}
 	switch source {
-	case string(gate.SourceGateway), string(gate.SourceNDESOneTime), string(gate.SourceNDESStatic):
-	case "matcher":
-		return notAvailable(d, "challenge matcher")
+	case string(gate.SourceGateway), string(gate.SourceNDESOneTime), string(gate.SourceNDESStatic), string(gate.SourceMatcher):
 	default:
 		return d.Errf("challenge: unknown source: %s", source)
 	}

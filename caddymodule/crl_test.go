@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -220,7 +221,7 @@ func TestACRLFileIsFollowedAndItsEndIsTold(t *testing.T) {
 	path := s.write(t, "a.crl", newCRL(t, s.ca, siteCAKey(), now, nil), 0o644)
 	a := &App{logger: zap.New(core), now: func() time.Time { return now }, profiles: make(map[string]*running)}
 	hasher := must(gate.NewHasher(make([]byte, 32)))
-	if err := a.provisionProfile("wifi", s.renewing(path), hasher); err != nil {
+	if err := a.provisionProfile(caddy.Context{}, "wifi", s.renewing(path), hasher); err != nil {
 		t.Fatal(err)
 	}
 	a.hasher = hasher

@@ -511,7 +511,7 @@ func (m *material) compile(r *running, h *gate.Hasher, constraints func(owner st
 		profile.RAs = append(profile.RAs, ra.certificate)
 		keys = append(keys, inspector.RAKey{Name: ra.name, Certificate: ra.certificate, Key: ra.key})
 	}
-	g, err := gate.New(profile, h, nil, now)
+	g, err := gate.New(profile, h, r.matchers, now)
 	if err != nil {
 		return nil, err
 	}

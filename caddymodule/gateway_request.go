@@ -129,3 +129,15 @@ func clientIP(r *http.Request) string {
 	}
 	return host
 }
+
+// queryWithoutMessage is a query that was understood (see inspector.ParseQuery)
+// without the message: that holds the challenge, if only encrypted.
+func queryWithoutMessage(raw string) string {
+	var kept []string
+	for part := range strings.SplitSeq(raw, "&") {
+		if name, _, _ := strings.Cut(strings.TrimLeft(part, "?"), "="); name != "message" {
+			kept = append(kept, part)
+		}
+	}
+	return strings.Join(kept, "&")
+}

@@ -200,7 +200,7 @@ func (g *Gateway) down() (what gate.Finding, down bool) {
 	case !g.profile.crlsFresh():
 		return gate.Finding{Reason: gate.UpstreamUnavailable, Field: "crl"}, true
 	}
-	return gate.Finding{}, false
+	return g.profile.matcherDown()
 }
 
 // visit is one request on its way through the house.
@@ -311,10 +311,12 @@ func (v *visit) enroll(message []byte) response {
 	// From here on the device cannot cancel: a claim is always followed by a
 	// forward. The gate bounds its own waits.
 	d := files.gate.Judge(context.WithoutCancel(v.r.Context()), s, gate.Request{
-		Message: m, Opened: opened, ClientIP: clientIP(v.r), UserAgent: v.userAgent(),
+		Message: m, Opened: opened, ClientIP: clientIP(v.r), UserAgent: v.userAgent(), Query: queryWithoutMessage(v.r.URL.RawQuery),
+		Record: recorders.want(v.g.profile),
 	})
 	v.record.judged(d)
 	countMatchers(d)
+	recorders.hand(v.g.profile, d)
 	switch {
 	case d.Forward:
 		return v.forward(s, files, m, d, judged)

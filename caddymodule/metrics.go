@@ -39,7 +39,7 @@ var (
 
 	matcherCallsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "caddy", Subsystem: "scep", Name: "matcher_calls_total",
-		Help: "Calls of matchers; result is agree, refuse or failed.",
+		Help: "Calls of matchers; result is agree, refuse, not_mine or failed.",
 	}, []string{"matcher", "result"})
 
 	upstreamRepliesTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -52,6 +52,15 @@ var (
 
 	raExpiryDesc = prometheus.NewDesc("caddy_scep_ra_certificate_expiry_timestamp_seconds",
 		"When an RA certificate expires.", []string{"profile", "ra"}, nil)
+
+	matcherUpDesc = prometheus.NewDesc("caddy_scep_matcher_up",
+		"Whether the process of a plugin is ready to answer.", []string{"profile", "matcher"}, nil)
+
+	matcherStartsDesc = prometheus.NewDesc("caddy_scep_matcher_starts_total",
+		"Starts of a plugin's process; result is ready or failed.", []string{"profile", "matcher", "result"}, nil)
+
+	matcherExitsDesc = prometheus.NewDesc("caddy_scep_matcher_exits_total",
+		"How often the process of a plugin ended by itself, or was killed because it did not answer.", []string{"profile", "matcher"}, nil)
 )
 
 // registerMetrics adds the collectors to the registry of a configuration, which
@@ -86,6 +95,9 @@ type appCollector struct{ app *App }
 func (c appCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- expectationsDesc
 	ch <- raExpiryDesc
+	ch <- matcherUpDesc
+	ch <- matcherStartsDesc
+	ch <- matcherExitsDesc
 }
 
 // Collect implements prometheus.Collector. The store keeps its counts; nothing
@@ -102,6 +114,7 @@ func (c appCollector) Collect(ch chan<- prometheus.Metric) {
 					float64(ra.certificate.NotAfter.Unix()), name, ra.name)
 			}
 		}
+		collectPlugins(ch, r)
 	}
 	counts, err := c.counts()
 	if err != nil {
@@ -111,6 +124,29 @@ func (c appCollector) Collect(ch chan<- prometheus.Metric) {
 		if _, configured := c.app.Profiles[key.Profile]; configured {
 			ch <- prometheus.MustNewConstMetric(expectationsDesc, prometheus.GaugeValue, float64(n), key.Profile, string(key.State))
 		}
+	}
+}
+
+// collectPlugins gives what the processes of a profile's plugins have been through.
+func collectPlugins(ch chan<- prometheus.Metric, r *running) {
+	for _, m := range r.matchers {
+		x, ok := m.Matcher.(*execMatcher)
+		if !ok {
+			continue
+		}
+		h := x.used()
+		if h == nil {
+			continue
+		}
+		stats := h.Stats()
+		up := 0.0
+		if stats.Up {
+			up = 1
+		}
+		ch <- prometheus.MustNewConstMetric(matcherUpDesc, prometheus.GaugeValue, up, r.name, m.Name)
+		ch <- prometheus.MustNewConstMetric(matcherStartsDesc, prometheus.CounterValue, float64(stats.Starts), r.name, m.Name, "ready")
+		ch <- prometheus.MustNewConstMetric(matcherStartsDesc, prometheus.CounterValue, float64(stats.FailedStarts), r.name, m.Name, "failed")
+		ch <- prometheus.MustNewConstMetric(matcherExitsDesc, prometheus.CounterValue, float64(stats.Exits), r.name, m.Name)
 	}
 }
 
@@ -180,6 +216,13 @@ func (s meteredStore) Mismatch(ctx context.Context, profile, id string, identity
 	e, locked, err := s.Store.Mismatch(ctx, profile, id, identity, max, ev)
 	s.done("mismatch", err)
 	return e, locked, err
+}
+
+// Notify implements store.Store.
+func (s meteredStore) Notify(ctx context.Context, list []store.Delivery) (int, error) {
+	dropped, err := s.Store.Notify(ctx, list)
+	s.done("notify", err)
+	return dropped, err
 }
 
 // countMatchers counts what the matchers were asked for one decision.

@@ -65,6 +65,9 @@ type Profile struct {
 	// answer came. At least 5m. Default: until it is released by hand.
 	InDoubtRelease caddy.Duration `json:"in_doubt_release,omitempty"`
 
+	// What has a say in who may enrol, besides `exact`, which always runs.
+	Matchers []*Matcher `json:"matchers,omitempty"`
+
 	// Whether decisions are enforced. Default: enforce.
 	Mode *Mode `json:"mode,omitempty"`
 }
@@ -74,6 +77,8 @@ type Challenge struct {
 	// `gateway`: the gateway makes or takes challenges, NDES runs with
 	// EnforcePassword=0 and the gateway is the only control. `ndes_one_time`:
 	// NDES made it. `ndes_static`: one password for all, found by identity.
+	// `matcher`: nobody registers; a matcher that decides challenge vouches for
+	// challenges, NDES runs with EnforcePassword=0 and the gateway is the only control.
 	Source string `json:"source,omitempty"`
 
 	// How long an expectation lives that does not say so itself. Default: 24h;
@@ -221,6 +226,7 @@ func (p *Profile) normalize(expand func(option string, value *string) error, now
 		func() error { return p.normalizeTemplates(expand) },
 		p.normalizePolicy,
 		p.normalizeLife,
+		p.normalizeMatchers,
 		func() error { return p.Renewal.normalize(expand, p.Defaults.ExtKeyUsage) },
 	} {
 		if err := step(); err != nil {
@@ -230,8 +236,8 @@ func (p *Profile) normalize(expand func(option string, value *string) error, now
 	if len(p.CACertificate) == 0 {
 		return nil, errors.New("ca_certificate: the issuing CA's certificate is missing")
 	}
-	if p.Challenge.Source == string(gate.SourceGateway) {
-		warnings = append(warnings, "challenge gateway: NDES must run with EnforcePassword=0 and be reachable through the gateway only, which is the only control")
+	if source := p.Challenge.Source; source == string(gate.SourceGateway) || source == string(gate.SourceMatcher) {
+		warnings = append(warnings, "challenge "+source+": NDES must run with EnforcePassword=0 and be reachable through the gateway only, which is the only control")
 	}
 	return p.normalizeMode(now, warnings)
 }
@@ -243,11 +249,9 @@ func (p *Profile) normalizeChallenge(expand func(string, *string) error) error {
 	c := p.Challenge
 	ttl := defaultTTL
 	switch c.Source {
-	case string(gate.SourceGateway), string(gate.SourceNDESStatic):
+	case string(gate.SourceGateway), string(gate.SourceNDESStatic), string(gate.SourceMatcher):
 	case string(gate.SourceNDESOneTime):
 		ttl = defaultOneTimeTTL
-	case "matcher":
-		return errors.New("challenge matcher is not available in this version")
 	default:
 		return fmt.Errorf("challenge: unknown source %q", c.Source)
 	}

@@ -85,7 +85,7 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 	}{
 		"no challenge":                       {func(p *Profile) { p.Challenge = nil }, "challenge"},
 		"an unknown source":                  {func(p *Profile) { p.Challenge.Source = "radius" }, `unknown source "radius"`},
-		"the source matcher":                 {func(p *Profile) { p.Challenge.Source = "matcher" }, "challenge matcher is not available in this version"},
+		"the source matcher":                 {func(p *Profile) { p.Challenge.Source = "matcher" }, "challenge matcher: no matcher decides challenge"},
 		"a password that is not static":      {func(p *Profile) { p.Challenge.PasswordFile = "x" }, "challenge password_file"},
 		"a static source without a password": {func(p *Profile) { p.Challenge.Source = "ndes_static" }, "challenge password_file: is empty"},
 		"a negative ttl":                     {func(p *Profile) { p.Challenge.TTL = -1 }, "challenge ttl"},

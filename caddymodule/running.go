@@ -19,6 +19,8 @@ type running struct {
 	name   string
 	config *Profile // checked, with defaults filled in; read only
 
+	matchers []gate.Matcher // but exact
+
 	fetcher *crlFetcher // nil: no CRL is at a URL
 	stale   bool        // a CRL was missing or past its nextUpdate when last looked at; the app's watcher's own
 

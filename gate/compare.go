@@ -1,10 +1,8 @@
 package gate
 
 import (
-	"context"
+	"crypto/sha256"
 	"encoding/hex"
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -91,6 +89,11 @@ func (w *wanted) digest() []byte {
 	)
 }
 
+func (w *wanted) requestSHA256() string {
+	sum := sha256.Sum256(w.csr.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
 // facts translates for the matchers. Each gets its own copy (threat D03).
 func (w *wanted) facts() plugins.Facts {
 	spki := w.csr.SPKISHA256()
@@ -106,7 +109,9 @@ func (w *wanted) facts() plugins.Facts {
 		RequestTemplateName:    w.csr.TemplateName,
 		RequestTemplateOID:     w.csr.TemplateOID,
 		KeyBits:                w.csr.PublicKey.N.BitLen(),
+		SPKI:                   slices.Clone(w.csr.SPKI),
 		SPKISHA256:             hex.EncodeToString(spki[:]),
+		RequestSHA256:          w.requestSHA256(),
 	}
 	for _, rdn := range w.csr.Subject {
 		attributes := make([]plugins.NameAttribute, len(rdn))
@@ -125,6 +130,8 @@ func (w *wanted) facts() plugins.Facts {
 func expectation(e *store.Expectation) plugins.Expectation {
 	c := &e.Content
 	out := plugins.Expectation{
+		ID:                  e.ID,
+		ExternalID:          e.ExternalID,
 		SID:                 c.SID,
 		CertificateTemplate: c.CertificateTemplate,
 		KeyUsage:            slices.Clone(c.KeyUsage),
@@ -152,62 +159,6 @@ func expectation(e *store.Expectation) plugins.Expectation {
 	return out
 }
 
-// compare judges what the request asks for against e: the one comparison that
-// [Gate.Judge] and [Gate.Check] have.
-func (g *Gate) compare(ctx context.Context, w *wanted, e *store.Expectation) (findings []Finding, calls []MatcherCall) {
-	ctx, cancel := context.WithTimeout(ctx, matcherTimeout)
-	defer cancel()
-	// One finding per field is enough, the first says most.
-	add := func(field plugins.Field, expected, got string) {
-		reason, ok := fieldReason(field)
-		if !ok {
-			reason = MatcherFailed
-		}
-		if !slices.ContainsFunc(findings, func(f Finding) bool { return f.Field == string(field) }) {
-			findings = append(findings, finding(reason, string(field), expected, got))
-		}
-	}
-	if w.oddSID != "" {
-		add(plugins.SID, sidTag+"…", w.oddSID) // threat B06
-	}
-	// A pattern may fit what nobody may ever have (threat F35).
-	if field, why := forbiddenIdentity(&g.profile, w.identity()); why != "" {
-		add(field, "", why)
-	}
-	if !w.picks {
-		add(plugins.KeyUsage, strings.Join(e.Content.KeyUsage, ", "), strings.Join(w.keyUsage, ", ")) // threat A05
-	}
-	for i, m := range g.matchers {
-		a, err := ask(ctx, m, plugins.Request{Profile: g.profile.Name, Facts: w.facts(), Expectation: expectation(e)})
-		if err != nil {
-			findings = append(findings, finding(MatcherFailed, m.Name(), "", err.Error()))
-			calls = append(calls, MatcherCall{m.Name(), "failed"})
-			continue
-		}
-		result := "agree"
-		for _, field := range fields {
-			if !slices.Contains(g.deciders[field], i) {
-				continue
-			}
-			// A field without a verdict is refused, and an agreement that comes
-			// with a difference is none (threat F19).
-			differs := false
-			for _, f := range a.Findings {
-				if f.Field == field {
-					differs, result = true, "refuse"
-					add(field, f.Expected, f.Got)
-				}
-			}
-			if a.Verdicts[field] != plugins.Agree && !differs {
-				result = "refuse"
-				add(field, "", "")
-			}
-		}
-		calls = append(calls, MatcherCall{m.Name(), result})
-	}
-	return append(findings, w.unexpected()...), calls
-}
-
 // unexpected lists what nothing and nobody can expect.
 func (w *wanted) unexpected() (findings []Finding) {
 	for _, oid := range w.csr.UnexpectedExtensions {
@@ -217,54 +168,4 @@ func (w *wanted) unexpected() (findings []Finding) {
 		findings = append(findings, finding(UnexpectedAttribute, "attribute", "", oid))
 	}
 	return findings
-}
-
-// fields in the order of the findings.
-var fields = new(plugins.Exact).Decides()
-
-// chain builds the matchers: exact first, and who decides what.
-func (g *Gate) chain(matchers []plugins.Matcher) error {
-	exact := new(plugins.Exact)
-	g.matchers = []plugins.Matcher{exact}
-	g.deciders = make(map[plugins.Field][]int)
-	seen := map[string]bool{exact.Name(): true}
-	for _, m := range matchers {
-		if m == nil {
-			return errors.New("a matcher is nil")
-		}
-		if _, ok := m.(*plugins.Exact); ok {
-			continue // it is there
-		}
-		name := m.Name()
-		if name == "" || seen[name] {
-			return fmt.Errorf("matcher %q has no name of its own", name)
-		}
-		seen[name] = true
-		g.matchers = append(g.matchers, m)
-		if len(m.Decides()) == 0 {
-			return fmt.Errorf("matcher %q decides nothing", name)
-		}
-		for _, field := range m.Decides() {
-			if !slices.Contains(fields, field) {
-				return fmt.Errorf("matcher %q decides %q, which is no field", name, field)
-			}
-			g.deciders[field] = append(g.deciders[field], len(g.matchers)-1)
-		}
-	}
-	for _, field := range fields {
-		if len(g.deciders[field]) == 0 {
-			g.deciders[field] = []int{0}
-		}
-	}
-	return nil
-}
-
-// ask calls a matcher. A panic is an error, and an error is no agreement (threat F18).
-func ask(ctx context.Context, m plugins.Matcher, r plugins.Request) (a plugins.Answer, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			a, err = plugins.Answer{}, errors.New("matcher panicked")
-		}
-	}()
-	return m.Match(ctx, r)
 }

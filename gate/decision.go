@@ -8,9 +8,11 @@ import (
 	"strings"
 
 	"github.com/scepgate/scepgate/inspector"
+	"github.com/scepgate/scepgate/plugins"
 )
 
-// MatcherCall is one call of a matcher and what came of it: agree, refuse or failed.
+// MatcherCall is one call of a matcher and what came of it: agree, refuse,
+// not_mine or failed.
 type MatcherCall struct {
 	Matcher string
 	Result  string
@@ -40,6 +42,11 @@ type Decision struct {
 	Locked               bool // this request locked the expectation
 	RA                   string
 
+	// Question is what a matcher that nothing is revealed to is shown of the
+	// request and the expectation that it met. Nil unless Request.Record asks for
+	// it, and where there is no request to compare, or nothing to compare it with.
+	Question *plugins.Request
+
 	claim  *claimRef
 	nonces [][]byte
 }
@@ -55,6 +62,8 @@ type Request struct {
 	Opened    *inspector.Opened
 	ClientIP  string
 	UserAgent string
+	Query     string // of the URL, without the message
+	Record    bool   // somebody wants Decision.Question
 }
 
 // Bounds of what a decision and the store's history carry, in bytes.
@@ -116,6 +125,18 @@ func (d *Decision) refuse(findings []Finding) {
 func (d *Decision) fail(r Reason) {
 	d.refuse([]Finding{{Reason: r}})
 	d.Failed = true
+}
+
+// undecided makes d the answer of a gate whose matchers could not say.
+func (d *Decision) undecided(findings []Finding) {
+	d.refuse(findings)
+	d.Failed = true
+}
+
+// undecided reports whether a matcher's failure is all that is wrong: then the
+// device may come again, and nothing is held against it.
+func undecided(findings []Finding) bool {
+	return !slices.ContainsFunc(findings, func(f Finding) bool { return f.Reason != MatcherFailed })
 }
 
 // SenderNonces gives the nonces forwarded for this decision's transaction and

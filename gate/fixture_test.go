@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/scepgate/scepgate/inspector"
-	"github.com/scepgate/scepgate/plugins"
 	"github.com/scepgate/scepgate/store"
 	"github.com/scepgate/scepgate/store/memstore"
 )
@@ -234,7 +233,7 @@ func newHouse(t *testing.T, profile func(*Profile), change func(*store.Expectati
 	return h
 }
 
-func (h *house) rebuild(p Profile, matchers ...plugins.Matcher) {
+func (h *house) rebuild(p Profile, matchers ...Matcher) {
 	h.t.Helper()
 	g, err := New(p, judgeHasher(h.t), matchers, h.clock.now)
 	if err != nil {

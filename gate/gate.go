@@ -27,6 +27,7 @@ const (
 	SourceGateway     Source = "gateway"
 	SourceNDESOneTime Source = "ndes_one_time"
 	SourceNDESStatic  Source = "ndes_static"
+	SourceMatcher     Source = "matcher" // nobody registers; a matcher that decides challenge vouches
 )
 
 // Template is one entry of `templates`. OID is "" if not configured.
@@ -94,15 +95,16 @@ type Gate struct {
 	profile  Profile
 	hasher   *Hasher
 	now      func() time.Time
-	matchers []plugins.Matcher // exact first
-	deciders map[plugins.Field][]int
+	always   plugins.Exact
+	matchers []Matcher       // all others
 	caNames  map[string]bool // names of the CAs, see nameText
 }
 
 // New makes the gate of p. hasher keys the challenge hashes. [plugins.Exact]
-// always runs and need not be among matchers; another matcher takes over the
-// fields it declares, and if several declare one, all must agree.
-func New(p Profile, h *Hasher, matchers []plugins.Matcher, now func() time.Time) (*Gate, error) {
+// always runs and is not among matchers; another matcher takes over the fields
+// that it decides, unless it says that a request is not its own, and if several
+// decide one, all who have something to say must agree.
+func New(p Profile, h *Hasher, matchers []Matcher, now func() time.Time) (*Gate, error) {
 	if h == nil || now == nil {
 		return nil, errors.New("gate without a hasher or a clock")
 	}
@@ -124,7 +126,7 @@ func (p *Profile) validate() error {
 		return errors.New("no name")
 	}
 	switch p.Source {
-	case SourceGateway, SourceNDESOneTime:
+	case SourceGateway, SourceNDESOneTime, SourceMatcher:
 		if p.StaticPassword != "" {
 			return fmt.Errorf("challenge %s takes no password", p.Source)
 		}

@@ -1,6 +1,8 @@
 package gate
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -64,3 +66,31 @@ func (h *Hasher) SubstituteSecret() []byte { return h.mac("substitute") }
 
 // RefusalSecret is the key by which the gateway knows its own refusals again.
 func (h *Hasher) RefusalSecret() []byte { return h.mac("refusal") }
+
+// seal keeps text from whoever reads the store without the key: AES-256-GCM
+// with a random nonce before it. It opens only where it was sealed for.
+func (h *Hasher) seal(text []byte, profile, matcher string) []byte {
+	aead, err := h.aead()
+	if err != nil {
+		return nil
+	}
+	return aead.Seal(nil, nil, text, place(profile, matcher))
+}
+
+func (h *Hasher) open(sealed []byte, profile, matcher string) ([]byte, error) {
+	aead, err := h.aead()
+	if err != nil {
+		return nil, err
+	}
+	return aead.Open(nil, nil, sealed, place(profile, matcher))
+}
+
+func (h *Hasher) aead() (cipher.AEAD, error) {
+	block, err := aes.NewCipher(h.mac("outcome"))
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+func place(profile, matcher string) []byte { return []byte(encode(profile, matcher)) }

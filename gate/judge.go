@@ -17,9 +17,6 @@ const (
 	// dependencyTimeout bounds everything that one judgement, or one
 	// settlement, waits for.
 	dependencyTimeout = 10 * time.Second
-	// matcherTimeout bounds all matchers of one judgement, so that a store that
-	// works can still be told.
-	matcherTimeout = 5 * time.Second
 	// maxReads is how often an expectation that others are changing is judged
 	// anew before the gate gives up. Whenever it is, somebody else got on: with
 	// max_uses at its highest, all of them and their answers fit in.
@@ -36,7 +33,7 @@ type asked struct {
 	w             *wanted   // nil: no request that could be compared
 	poll          *inspector.IssuerAndSubject
 	old           *renewed // the certificate that signs; nil: no renewal
-	made          bool     // nobody registered this renewal: the claim makes its record
+	made          bool     // nobody registered it, a renewal or what a source vouches for: the claim makes the record
 	key           []byte   // SHA-256 of the SubjectPublicKeyInfo that holds, or shall hold, a use
 	identity      []byte   // identity digest
 	subject       []byte   // subject digest
@@ -44,6 +41,8 @@ type asked struct {
 	senderNonce   []byte
 	clientIP      string // escaped, bounded
 	userAgent     string
+	messageType   string
+	query         string // of the URL, without the message; escaped, bounded
 }
 
 // Judge decides and, if it is to be forwarded, claims. It asks s exactly one
@@ -85,19 +84,27 @@ func (g *Gate) Judge(ctx context.Context, s store.Store, r Request) (d Decision)
 	}
 	for range maxReads {
 		d.ExpectationID, d.ExternalID, d.Labels = e.ID, safe(e.ExternalID, maxFieldText), e.Labels
+		if r.Record && q.w != nil {
+			question := g.question(&q, e)
+			d.Question = &question
+		}
 		findings, wrong, err := g.against(ctx, &q, e, &d)
 		if err != nil {
 			d.fail(StoreUnavailable)
 			return d
 		}
 		if len(findings) > 0 {
+			if undecided(findings) {
+				d.undecided(findings)
+				return d
+			}
 			g.reject(ctx, s, &q, e, findings, wrong && !observing, &d)
 			return d
 		}
 		switch err := g.claim(ctx, s, &q, e, &d); {
 		case err == nil:
 			return d
-		case errors.Is(err, store.ErrTransactionConflict), errors.Is(err, store.ErrKeyConflict), errors.Is(err, store.ErrUsed):
+		case errors.Is(err, store.ErrTransactionConflict), errors.Is(err, store.ErrKeyConflict), errors.Is(err, store.ErrUsed), errors.Is(err, store.ErrChallengeUsed):
 			g.reject(ctx, s, &q, e, []Finding{q.lost(err, e)}, false, &d)
 			return d
 		case errors.Is(err, store.ErrGeneration), errors.Is(err, store.ErrNotRegistered):
@@ -135,6 +142,9 @@ func (g *Gate) ask(ctx context.Context, r Request, d *Decision) asked {
 		lookup:    store.Lookup{Profile: g.profile.Name},
 		clientIP:  safe(r.ClientIP, maxFieldText),
 		userAgent: safe(r.UserAgent, maxFieldText),
+		query:     safe(r.Query, maxFieldText),
+
+		messageType: d.MessageType,
 	}
 	q.findings, q.way, q.by = g.envelope(r)
 	if m := r.Message; m != nil {
@@ -195,7 +205,11 @@ func (g *Gate) find(ctx context.Context, s store.Store, q *asked) (*store.Expect
 	q.made = false
 	switch q.way {
 	case enrolment:
-		if e == nil && q.real {
+		switch {
+		case e != nil || !q.real:
+		case g.profile.Source == SourceMatcher && len(q.findings) == 0:
+			q.made, e = true, g.vouch(q)
+		default:
 			q.findings = append(q.findings, g.unknown())
 		}
 	case renewal:
@@ -267,7 +281,7 @@ func (g *Gate) against(ctx context.Context, q *asked, e *store.Expectation, d *D
 	switch q.way {
 	case enrolment:
 	case renewal:
-		findings, d.TheftSuspected, err = g.againstRenewal(q, e)
+		findings, d.TheftSuspected, err = g.againstRenewal(ctx, q, e, d)
 		return findings, false, err
 	case poll:
 		findings, err = g.againstPoll(q, e, d)
@@ -285,12 +299,14 @@ func (g *Gate) against(ctx context.Context, q *asked, e *store.Expectation, d *D
 	d.TheftSuspected = theft
 	findings = append(findings, q.findings...)
 	findings = append(findings, ended...)
-	findings = append(findings, g.permitted(e)...)
+	if !g.vouched(e) {
+		findings = append(findings, g.permitted(e)...)
+	}
 	wrong = len(findings) == 0
-	differences, calls := g.compare(ctx, q.w, e)
+	differences, calls := g.compare(ctx, q, e, !wrong)
 	d.MatcherCalls = append(d.MatcherCalls, calls...)
 	for _, f := range differences {
-		wrong = wrong && f.Reason.aboutIdentity()
+		wrong = wrong && f.aboutIdentity()
 		findings = append(findings, f)
 	}
 	return findings, wrong && len(findings) > 0, nil
@@ -316,6 +332,7 @@ func (q *asked) lost(err error, e *store.Expectation) Finding {
 // failed for whoever called it, and the next message meets a 503.
 func (g *Gate) reject(ctx context.Context, s store.Store, q *asked, e *store.Expectation, findings []Finding, strike bool, d *Decision) {
 	d.refuse(findings)
+	defer g.tellRefused(ctx, s, q, d)
 	if q.made { // there is no record of it
 		d.ExpectationID = ""
 		return
@@ -356,6 +373,9 @@ func (g *Gate) claim(ctx context.Context, s store.Store, q *asked, e *store.Expe
 	}
 	if q.made {
 		c.New = e
+	}
+	if q.w != nil {
+		c.Notices = g.notices(q, d.MatcherCalls)
 	}
 	if q.old != nil {
 		c.RetainUntil, c.Certificate = q.old.signer.NotAfter, q.old.identity

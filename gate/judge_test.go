@@ -874,94 +874,231 @@ func TestManyKeysOfOneExpectationDoNotGetInEachOthersWay(t *testing.T) {
 	})
 }
 
-// broken is a matcher that takes over fields and does not do its work.
-type broken struct {
-	decides []plugins.Field
-	match   func(context.Context, plugins.Request) (plugins.Answer, error)
+// answers is a matcher that answers as it is told.
+type answers func(context.Context, plugins.Request) (plugins.Answer, error)
+
+func (f answers) Info() plugins.Info { return plugins.Info{Name: "told", Decides: Decidable} }
+func (f answers) Match(ctx context.Context, r plugins.Request) (plugins.Answer, error) {
+	return f(ctx, r)
 }
 
-func (b *broken) Name() string             { return "broken" }
-func (b *broken) Decides() []plugins.Field { return b.decides }
-func (b *broken) Match(ctx context.Context, r plugins.Request) (plugins.Answer, error) {
-	return b.match(ctx, r)
+// deciding is f as a profile uses it.
+func deciding(name string, f answers, fields ...plugins.Field) Matcher {
+	return Matcher{Matcher: f, Name: name, Decides: fields, Timeout: 2 * time.Second}
 }
 
-func TestMatchersTakeOverOnlyWhatTheyDeclare(t *testing.T) {
-	agree := func(fields ...plugins.Field) plugins.Answer {
-		a := plugins.Answer{Verdicts: map[plugins.Field]plugins.Verdict{}}
-		for _, f := range fields {
-			a.Verdicts[f] = plugins.Agree
-		}
-		return a
-	}
-	all := new(plugins.Exact).Decides()
+// says always gives the same answer.
+func says(a plugins.Answer) answers {
+	return func(context.Context, plugins.Request) (plugins.Answer, error) { return a, nil }
+}
+
+var agrees = says(plugins.Answer{Verdict: plugins.Agree})
+
+func TestMatchersTakeOverOnlyWhatTheyDecide(t *testing.T) {
+	type change = func(*inspector.Message, *inspector.Opened, *inspector.CSR)
 	none := func(*inspector.Message, *inspector.Opened, *inspector.CSR) {}
 	otherName := func(_ *inspector.Message, _ *inspector.Opened, c *inspector.CSR) { c.Subject[1][0].Value = "x" }
 	otherSID := func(_ *inspector.Message, _ *inspector.Opened, c *inspector.CSR) { c.SID = "" }
+	both := func(m *inspector.Message, o *inspector.Opened, c *inspector.CSR) {
+		otherName(m, o, c)
+		otherSID(m, o, c)
+	}
+	refuses := says(plugins.Answer{Code: "not_in_inventory"})
+	gone := func(context.Context, plugins.Request) (plugins.Answer, error) {
+		return plugins.Answer{Verdict: plugins.Agree}, errors.New("gone")
+	}
+	panics := func(context.Context, plugins.Request) (plugins.Answer, error) { panic("gone") }
+	hangs := func(ctx context.Context, _ plugins.Request) (plugins.Answer, error) {
+		<-ctx.Done()
+		return plugins.Answer{}, ctx.Err()
+	}
+	late := func(ctx context.Context, _ plugins.Request) (plugins.Answer, error) {
+		<-ctx.Done()
+		return plugins.Answer{Verdict: plugins.Agree}, nil
+	}
+	subject := []plugins.Field{plugins.Subject}
 	tests := []struct {
-		name   string
-		match  func(context.Context, plugins.Request) (plugins.Answer, error)
-		change func(*inspector.Message, *inspector.Opened, *inspector.CSR)
-		want   Reason
+		name    string
+		match   answers
+		decides []plugins.Field
+		change  change
+		want    Reason
 	}{
-		{"agrees to a declared field", func(context.Context, plugins.Request) (plugins.Answer, error) { return agree(plugins.Subject), nil }, otherName, OK},
-		{"refuses a declared field", func(context.Context, plugins.Request) (plugins.Answer, error) { return agree(), nil }, none, SubjectMismatch},
-		{"agrees to what it did not declare", func(context.Context, plugins.Request) (plugins.Answer, error) { return agree(all...), nil }, otherSID, SIDMismatch},
-		{"agrees and finds a difference", func(context.Context, plugins.Request) (plugins.Answer, error) {
-			a := agree(plugins.Subject)
-			a.Findings = []plugins.Finding{{Field: plugins.Subject}}
-			return a, nil
-		}, none, SubjectMismatch},
-		{"F19 unknown verdict", func(context.Context, plugins.Request) (plugins.Answer, error) {
-			return plugins.Answer{Verdicts: map[plugins.Field]plugins.Verdict{plugins.Subject: 2}}, nil
-		}, none, SubjectMismatch},
-		{"F19 empty answer", func(context.Context, plugins.Request) (plugins.Answer, error) { return plugins.Answer{}, nil }, none, SubjectMismatch},
-		{"F18 error", func(context.Context, plugins.Request) (plugins.Answer, error) {
-			return agree(all...), errors.New("gone")
-		}, none, MatcherFailed},
-		{"F18 panic", func(context.Context, plugins.Request) (plugins.Answer, error) { panic("gone") }, none, MatcherFailed},
-		{"F18 hangs", func(ctx context.Context, _ plugins.Request) (plugins.Answer, error) {
-			<-ctx.Done()
-			return plugins.Answer{}, ctx.Err()
-		}, none, MatcherFailed},
+		{"agrees to a field that it decides", agrees, subject, otherName, OK},
+		{"agrees to several", agrees, []plugins.Field{plugins.SID, plugins.Subject}, both, OK},
+		{"refuses a field that it decides", refuses, subject, none, MatcherRefused},
+		{"agrees, and decides another field", agrees, subject, otherSID, SIDMismatch},
+		{"agrees, and decides nothing", agrees, nil, otherName, SubjectMismatch},
+		{"objects, and decides nothing", refuses, nil, none, MatcherRefused},
+		{"has nothing to say, and exact agrees", says(plugins.Answer{Verdict: plugins.NotMine}), subject, none, OK},
+		{"has nothing to say, and exact does not agree", says(plugins.Answer{Verdict: plugins.NotMine}), subject, otherName, SubjectMismatch},
+		{"has nothing to say, and finds a difference", says(plugins.Answer{Verdict: plugins.NotMine, Findings: []plugins.Finding{{Field: plugins.Subject}}}), subject, none, MatcherRefused},
+		{"agrees and finds a difference", says(plugins.Answer{Verdict: plugins.Agree, Findings: []plugins.Finding{{Field: plugins.Subject}}}), subject, none, MatcherRefused},
+		{"F19 unknown verdict", says(plugins.Answer{Verdict: 3}), subject, none, MatcherRefused},
+		{"F19 negative verdict", says(plugins.Answer{Verdict: -1}), subject, none, MatcherRefused},
+		{"F19 empty answer", says(plugins.Answer{}), subject, none, MatcherRefused},
+		{"F18 error", gone, subject, none, MatcherFailed},
+		{"F18 panic", panics, subject, none, MatcherFailed},
+		{"F18 hangs", hangs, subject, none, MatcherFailed},
+		{"F14 agrees too late", late, subject, none, MatcherFailed},
+		{"fails, and decides nothing", gone, nil, none, MatcherFailed},
+		{"is not asked about what is refused anyway", panics, subject, otherSID, SIDMismatch},
 		{"changes what it was shown", func(_ context.Context, r plugins.Request) (plugins.Answer, error) {
 			r.Facts.SIDs[0] = "S-1-5-21-1-2-3-500"
 			r.Expectation.SID, r.Expectation.KeyUsage[0] = "S-1-5-21-1-2-3-500", ""
 			r.Expectation.Labels["device"] = "x"
-			return agree(plugins.Subject), nil
-		}, none, OK},
+			return plugins.Answer{Verdict: plugins.Agree}, nil
+		}, subject, none, OK},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHouse(t, nil, nil)
-				h.rebuild(h.profile, new(plugins.Exact), &broken{[]plugins.Field{plugins.Subject}, tt.match})
+				h.rebuild(h.profile, deciding("told", tt.match, tt.decides...))
 				d := h.judge(with(1, tt.change))
-				if d.Failed || d.Forward != (tt.want == OK) || d.Reason != tt.want {
+				// What could not be decided is nobody's fault: the device may come again.
+				if d.Failed != (tt.want == MatcherFailed) || d.Forward != (tt.want == OK) || d.Reason != tt.want {
 					t.Errorf("%+v", d)
 				}
+				if tt.want == MatcherRefused || tt.want == MatcherFailed {
+					if f := d.Findings[0]; f.Matcher != "told" || tt.name == "refuses a field that it decides" && f.Code != "not_in_inventory" {
+						t.Errorf("finding %+v", f)
+					}
+				}
 				e := h.expectation()
-				if e.EverClaimed != d.Forward || len(e.History) != 2 {
+				entries := 2
+				if d.Failed {
+					entries = 1
+				}
+				if e.EverClaimed != d.Forward || len(e.History) != entries {
 					t.Errorf("expectation after: %+v", e)
 				}
-				// A matcher that fails is not the device's fault.
-				if strike := len(e.Mismatches) == 1; strike != d.Reason.aboutIdentity() {
-					t.Errorf("strike %v for %s", strike, d.Reason)
+				strike := len(d.Findings) > 0 && d.Findings[0].aboutIdentity()
+				if got := len(e.Mismatches) == 1; got != strike || tt.decides == nil && tt.want == MatcherRefused && got {
+					t.Errorf("strike %v for %+v", got, d.Findings)
 				}
 			})
 		})
 	}
 }
 
+func TestOfSeveralMatchersAllWhoHaveSomethingToSayMustAgree(t *testing.T) {
+	notMine, refuses := says(plugins.Answer{Verdict: plugins.NotMine}), says(plugins.Answer{})
+	other := func(_ *inspector.Message, _ *inspector.Opened, c *inspector.CSR) { c.Subject[1][0].Value = "x" }
+	for _, tt := range []struct {
+		name string
+		a, b answers
+		want Reason
+	}{
+		{"both agree", agrees, agrees, OK},
+		{"one agrees, one has nothing to say", agrees, notMine, OK},
+		{"one has nothing to say, one agrees", notMine, agrees, OK},
+		{"one agrees, one refuses", agrees, refuses, MatcherRefused},
+		{"one refuses, one agrees", refuses, agrees, MatcherRefused},
+		{"none has anything to say", notMine, notMine, SubjectMismatch},
+	} {
+		h := newHouse(t, nil, nil)
+		h.rebuild(h.profile, deciding("a", tt.a, plugins.Subject), deciding("b", tt.b, plugins.Subject))
+		if d := h.judge(with(1, other)); d.Reason != tt.want || d.Forward != (tt.want == OK) {
+			t.Errorf("%s: %+v", tt.name, d)
+		}
+	}
+}
+
+func TestTheChallengeAndTheRequestAreShownOnlyToWhomTheyAreRevealed(t *testing.T) {
+	h := newHouse(t, nil, nil)
+	var shown []plugins.Request
+	sees := func(_ context.Context, r plugins.Request) (plugins.Answer, error) {
+		shown = append(shown, r)
+		return plugins.Answer{Verdict: plugins.Agree}, nil
+	}
+	open := deciding("open", sees, plugins.SAN)
+	open.Reveal = true
+	h.rebuild(h.profile, deciding("shut", sees, plugins.Subject), open)
+	r := with(1, func(_ *inspector.Message, _ *inspector.Opened, c *inspector.CSR) {
+		c.Raw = []byte("pkcs10 with " + judgeChallenge)
+	})
+	r.Query = "operation=PKIOperation"
+	h.enrol(r)
+	if len(shown) != 2 {
+		t.Fatalf("%d were asked", len(shown))
+	}
+	if text := fmt.Sprintf("%+v", shown[0]); strings.Contains(text, judgeChallenge) || shown[0].PKCS10 != nil {
+		t.Errorf("shown without being revealed: %s", text)
+	}
+	if shown[1].Challenge != judgeChallenge || string(shown[1].PKCS10) != "pkcs10 with "+judgeChallenge {
+		t.Errorf("not shown: %+v", shown[1])
+	}
+	for i, r := range shown {
+		if r.ClientIP != "192.0.2.1" || r.UserAgent != "profiled/1.0" || r.Query != "operation=PKIOperation" || r.TransactionID != "TX1" ||
+			r.MessageType != "pkcs_req" || r.Renewal || r.Expectation.ID != h.id || len(r.Facts.SPKI) == 0 || len(r.Facts.RequestSHA256) != 64 ||
+			len(r.Decides) != 1 {
+			t.Errorf("question %d: %+v", i, r)
+		}
+	}
+}
+
+func TestAMatcherThatRepeatsTheChallengeDoesNotSpreadIt(t *testing.T) {
+	repeat := []plugins.Answer{
+		{Code: judgeChallenge},
+		{Findings: []plugins.Finding{{Field: judgeChallenge, Expected: "x" + judgeChallenge, Got: judgeChallenge}}},
+	}
+	for _, f := range []answers{says(repeat[0]), says(repeat[1]), func(context.Context, plugins.Request) (plugins.Answer, error) {
+		return plugins.Answer{}, errors.New("cannot ask about " + judgeChallenge)
+	}} {
+		h := newHouse(t, nil, nil)
+		m := deciding("told", f, plugins.Subject)
+		m.Reveal = true
+		h.rebuild(h.profile, m)
+		d := h.judge(compliant(1))
+		if text := fmt.Sprintf("%+v %+v", d, h.expectation()); d.Forward || strings.Contains(text, judgeChallenge) {
+			t.Errorf("%s", text)
+		}
+	}
+}
+
+func TestAGateTakesNoMatcherThatDecidesWhatItMayNot(t *testing.T) {
+	h := newHouse(t, nil, nil)
+	slow := deciding("x", agrees, plugins.Subject)
+	slow.Timeout = MaxMatcherTimeout + 1
+	never := deciding("x", agrees, plugins.Subject)
+	never.Timeout = 0
+	for name, m := range map[string][]Matcher{
+		"nil":                      {{Name: "x", Timeout: time.Second}},
+		"no name":                  {deciding("", agrees)},
+		"exact's name":             {deciding("exact", agrees)},
+		"a name twice":             {deciding("x", agrees), deciding("x", agrees)},
+		"key":                      {deciding("x", agrees, plugins.Key)},
+		"certificate_template":     {deciding("x", agrees, plugins.CertificateTemplate)},
+		"application_policies":     {deciding("x", agrees, plugins.ApplicationPolicies)},
+		"no field":                 {deciding("x", agrees, "everything")},
+		"a field twice":            {deciding("x", agrees, plugins.Subject, plugins.Subject)},
+		"challenge without source": {deciding("x", agrees, plugins.Challenge)},
+		"more time than there is":  {slow},
+		"no time":                  {never},
+	} {
+		if _, err := New(h.profile, judgeHasher(t), m, h.clock.now); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	p := h.profile
+	p.Source = SourceMatcher
+	if _, err := New(p, judgeHasher(t), []Matcher{deciding("x", agrees, plugins.Subject)}, h.clock.now); err == nil {
+		t.Error("challenge matcher without a matcher that decides it: taken")
+	}
+}
+
 func TestWhatIsShownToMatchersIsACopy(t *testing.T) {
 	h := newHouse(t, nil, nil)
 	calls := 0
-	h.rebuild(h.profile, &broken{[]plugins.Field{plugins.Subject}, func(_ context.Context, r plugins.Request) (plugins.Answer, error) {
+	h.rebuild(h.profile, deciding("told", func(_ context.Context, r plugins.Request) (plugins.Answer, error) {
 		calls++
 		r.Facts.SIDs[0], r.Facts.KeyUsage[0], r.Facts.ExtKeyUsage[0], r.Facts.SAN[0].Value = "x", "x", "x", "x"
+		r.Facts.SPKI[0]++
+		r.Decides[0] = plugins.SID
 		r.Expectation.Labels["device"] = "x"
-		return plugins.Answer{Verdicts: map[plugins.Field]plugins.Verdict{plugins.Subject: plugins.Agree}}, nil
-	}})
+		return plugins.Answer{Verdict: plugins.Agree}, nil
+	}, plugins.Subject))
 	h.store.onClaim = func(context.Context) error { // judged a second time
 		h.store.onClaim = nil
 		return store.ErrGeneration
@@ -972,33 +1109,44 @@ func TestWhatIsShownToMatchersIsACopy(t *testing.T) {
 }
 
 func TestNoMatcherAllowsWhatNDESCannotTake(t *testing.T) {
-	all := new(plugins.Exact).Decides()
-	agrees := &broken{all, func(context.Context, plugins.Request) (plugins.Answer, error) {
-		a := plugins.Answer{Verdicts: map[plugins.Field]plugins.Verdict{}}
-		for _, f := range all {
-			a.Verdicts[f] = plugins.Agree
-		}
-		return a, nil
-	}}
-	for want, change := range map[Reason]func(*inspector.Message, *inspector.Opened, *inspector.CSR){
-		KeyUsageMismatch: func(_ *inspector.Message, _ *inspector.Opened, c *inspector.CSR) { c.KeyUsage |= keyCertSign },
-		SIDMismatch: func(_ *inspector.Message, _ *inspector.Opened, c *inspector.CSR) {
+	for name, tt := range map[string]struct {
+		want   Reason
+		change func(*inspector.CSR)
+	}{
+		"key usage of a CA": {KeyUsageMismatch, func(c *inspector.CSR) { c.KeyUsage |= keyCertSign }},
+		"a SID in odd spelling": {SIDMismatch, func(c *inspector.CSR) {
 			c.SID, c.SAN = "", []inspector.GeneralName{{Type: "uri", Value: strings.ToUpper(sidTag) + judgeSID}}
-		},
-		SubjectMismatch: func(_ *inspector.Message, _ *inspector.Opened, c *inspector.CSR) {
-			c.Subject[1][0].Value = "Administrator"
-		},
-		UnexpectedExtension: func(_ *inspector.Message, _ *inspector.Opened, c *inspector.CSR) {
-			c.UnexpectedExtensions = []string{"1.2"}
-		},
-		UnexpectedAttribute: func(_ *inspector.Message, _ *inspector.Opened, c *inspector.CSR) {
-			c.UnexpectedAttributes = []string{"1.2"}
-		},
+		}},
+		"two SIDs": {SIDMismatch, func(c *inspector.CSR) {
+			c.SAN = append(c.SAN, inspector.GeneralName{Type: "uri", Value: sidTag + judgeSID})
+		}},
+		"an administrator":       {SubjectMismatch, func(c *inspector.CSR) { c.Subject[1][0].Value = "Administrator" }},
+		"two common names":       {SubjectMismatch, func(c *inspector.CSR) { c.Subject = append(c.Subject, c.Subject[1]) }},
+		"an empty RDN":           {SubjectMismatch, func(c *inspector.CSR) { c.Subject = append(c.Subject, inspector.RDN{}) }},
+		"nobody":                 {SubjectMismatch, func(c *inspector.CSR) { c.Subject, c.SAN, c.SID = nil, nil, "" }},
+		"a name of another type": {SANMismatch, func(c *inspector.CSR) { c.SAN = append(c.SAN, inspector.GeneralName{Type: "other", Value: "x"}) }},
+		"a name twice":           {SANMismatch, func(c *inspector.CSR) { c.SAN = append(c.SAN, c.SAN[0]) }},
+		"an agent":               {ExtKeyUsageMismatch, func(c *inspector.CSR) { c.ExtKeyUsage = []string{"1.3.6.1.4.1.311.20.2.1"} }},
+		"an EKU twice":           {ExtKeyUsageMismatch, func(c *inspector.CSR) { c.ExtKeyUsage = []string{oidClientAuth, oidClientAuth} }},
+		"application policies": {ApplicationPoliciesMismatch, func(c *inspector.CSR) {
+			c.HasApplicationPolicies, c.ApplicationPolicies = true, []string{oidClientAuth}
+		}},
+		"a template":   {TemplateMismatch, func(c *inspector.CSR) { c.TemplateName = "SubCA" }},
+		"an extension": {UnexpectedExtension, func(c *inspector.CSR) { c.UnexpectedExtensions = []string{"1.2"} }},
+		"an attribute": {UnexpectedAttribute, func(c *inspector.CSR) { c.UnexpectedAttributes = []string{"1.2"} }},
 	} {
+		r := with(1, func(_ *inspector.Message, _ *inspector.Opened, c *inspector.CSR) { tt.change(c) })
 		h := newHouse(t, nil, nil)
-		h.rebuild(h.profile, agrees)
-		if d := h.judge(with(1, change)); d.Forward || d.Reason != want {
-			t.Errorf("%s: %+v", want, d)
+		h.rebuild(h.profile, deciding("told", agrees, Decidable[1:]...))
+		if d := h.judge(r); d.Forward || d.Reason != tt.want {
+			t.Errorf("%s: %+v", name, d)
+		}
+		p := h.profile
+		p.Source = SourceMatcher
+		h.rebuild(p, deciding("told", agrees, Decidable...))
+		r.Opened.CSR.Challenge = "a challenge that nobody registered"
+		if d := h.judge(r); d.Forward || d.Reason != tt.want {
+			t.Errorf("%s, vouched for: %+v", name, d)
 		}
 	}
 }
@@ -1124,17 +1272,6 @@ func TestNewRefusesWhatCouldNotBeEnforced(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	match := func(context.Context, plugins.Request) (plugins.Answer, error) { return plugins.Answer{}, nil }
-	for name, m := range map[string][]plugins.Matcher{
-		"nil":             {nil},
-		"decides nothing": {&broken{nil, match}},
-		"no such field":   {&broken{[]plugins.Field{"challenge"}, match}},
-		"twice":           {&broken{[]plugins.Field{plugins.SID}, match}, &broken{[]plugins.Field{plugins.SID}, match}},
-	} {
-		if g, err := New(ok, h, m, time.Now); err == nil || g != nil {
-			t.Errorf("matcher %s: accepted", name)
-		}
-	}
 	if _, err := New(ok, nil, nil, time.Now); err == nil {
 		t.Error("no hasher: accepted")
 	}
@@ -1146,7 +1283,7 @@ func TestNewRefusesWhatCouldNotBeEnforced(t *testing.T) {
 func TestEveryReasonOfTheGateHasARefusal(t *testing.T) {
 	seen := map[Reason]bool{
 		// In tests of their own.
-		OK: true, TransactionConflict: true, IdentityUnknown: true, MatcherFailed: true, StoreUnavailable: true, RenewalDisabled: true,
+		OK: true, TransactionConflict: true, IdentityUnknown: true, MatcherRefused: true, MatcherFailed: true, StoreUnavailable: true, RenewalDisabled: true,
 		RenewalUsed: true, RenewalNotRegistered: true,
 		ChallengeExpired: true, ChallengeRevoked: true, ChallengeLocked: true, ChallengeUsed: true, ChallengeInUse: true,
 		// Given by the edge.

@@ -143,6 +143,9 @@ func (c *checker) challenge(given *string) (challenge string, made bool) {
 			c.problem(at, "challenge_not_allowed", "this profile has one static password; leave the challenge out")
 		}
 		return "", false
+	case SourceMatcher:
+		c.problem("", "not_registrable", "nobody registers for this profile: a matcher vouches for challenges")
+		return "", false
 	default:
 		c.problem(at, "challenge_not_allowed", "this profile has no source of challenges")
 		return "", false

@@ -65,6 +65,7 @@ var unacceptable = []struct {
 	{"challenge that is a placeholder", `{"challenge":"%Challenge%"}`, "/challenge", "placeholder_unresolved", nil},
 	{"no challenge for ndes_one_time", `{"challenge":null}`, "/challenge", "challenge_required", source(SourceNDESOneTime)},
 	{"challenge for ndes_static", `{"challenge":"1234567890123456"}`, "/challenge", "challenge_not_allowed", source(SourceNDESStatic)},
+	{"challenge matcher", `{"challenge":"1234567890123456"}`, "", "not_registrable", source(SourceMatcher)},
 	{"profile without a source", `{}`, "/challenge", "challenge_not_allowed", source("")},
 
 	{"subject and subject_rdns", `{"subject_rdns":[[{"type":"CN","value":"a"}]]}`, "/subject_rdns", "subject_twice", nil},

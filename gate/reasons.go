@@ -51,6 +51,7 @@ const (
 	RenewalUsed                 Reason = "renewal_used"
 	RenewalNotRegistered        Reason = "renewal_not_registered"
 	TransactionUnknown          Reason = "transaction_unknown"
+	MatcherRefused              Reason = "matcher_refused"
 	MatcherFailed               Reason = "matcher_failed"
 	StoreUnavailable            Reason = "store_unavailable"
 	KeyUnavailable              Reason = "key_unavailable"
@@ -69,7 +70,7 @@ var inOrder = [...]Reason{
 	TemplateMismatch, KeyMismatch, UnexpectedExtension, UnexpectedAttribute,
 	RenewalDisabled, RenewalSignerUntrusted, RenewalSignerExpired, RenewalSignerRevoked, RenewalIdentityChanged,
 	RenewalTooEarly, RenewalKeyReused, RenewalUsed, RenewalNotRegistered, TransactionUnknown,
-	MatcherFailed, StoreUnavailable, KeyUnavailable, UpstreamUnavailable, UpstreamInvalid, Overloaded,
+	MatcherRefused, MatcherFailed, StoreUnavailable, KeyUnavailable, UpstreamUnavailable, UpstreamInvalid, Overloaded,
 }
 
 // Reasons returns all reasons, in the order in which findings are reported.
@@ -123,6 +124,15 @@ func (r Reason) aboutIdentity() bool {
 	return i >= slices.Index(inOrder[:], SubjectMismatch) && i <= slices.Index(inOrder[:], UnexpectedAttribute)
 }
 
+// aboutIdentity reports whether f says so: also a matcher's refusal does, of
+// who it is that asks.
+func (f Finding) aboutIdentity() bool {
+	if f.Reason != MatcherRefused {
+		return f.Reason.aboutIdentity()
+	}
+	return f.Field == string(plugins.Subject) || f.Field == string(plugins.SAN) || f.Field == string(plugins.SID)
+}
+
 // Finding is one thing that is not as it must be. Expected and Got are escaped
 // and bounded.
 type Finding struct {
@@ -130,6 +140,8 @@ type Finding struct {
 	Field    string `json:"field,omitempty"`
 	Expected string `json:"expected,omitempty"`
 	Got      string `json:"got,omitempty"`
+	Matcher  string `json:"matcher,omitempty"` // of matcher_refused and matcher_failed
+	Code     string `json:"code,omitempty"`    // matcher_refused: the matcher's, [a-z0-9_]{1,48}
 }
 
 // finding makes a Finding out of text of any origin.

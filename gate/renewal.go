@@ -245,25 +245,11 @@ func (g *Gate) changed(ctx context.Context, w *wanted, c *store.Content) (findin
 	if kind := TemplateKind(c.KeyUsage); kind != "" && kind == TemplateKind(w.keyUsage) {
 		expected.KeyUsage = w.keyUsage
 	}
-	m := g.matchers[0] // exact
-	call = MatcherCall{m.Name(), "agree"}
-	a, err := ask(ctx, m, plugins.Request{
-		Profile: g.profile.Name, Facts: kept.facts(), Expectation: expectation(&store.Expectation{Content: expected}),
-	})
-	if err != nil {
-		return []Finding{finding(MatcherFailed, m.Name(), "", err.Error())}, MatcherCall{m.Name(), "failed"}
-	}
-	for _, field := range fields {
-		i := slices.IndexFunc(a.Findings, func(f plugins.Finding) bool { return f.Field == field })
-		if a.Verdicts[field] == plugins.Agree && i < 0 {
-			continue
+	findings, call = g.exact(ctx, exactly, &kept, &store.Expectation{Content: expected})
+	for i := range findings {
+		if findings[i].Reason != MatcherFailed {
+			findings[i].Reason = RenewalIdentityChanged
 		}
-		f := plugins.Finding{}
-		if i >= 0 {
-			f = a.Findings[i]
-		}
-		call.Result = "refuse"
-		findings = append(findings, finding(RenewalIdentityChanged, string(field), f.Expected, f.Got))
 	}
 	return append(findings, w.unexpected()...), call
 }
@@ -295,13 +281,19 @@ func (g *Gate) startRenewal(old *renewed) *store.Expectation {
 }
 
 // againstRenewal judges a renewal against e, registered or made here.
-func (g *Gate) againstRenewal(q *asked, e *store.Expectation) (findings []Finding, theft bool, err error) {
+func (g *Gate) againstRenewal(ctx context.Context, q *asked, e *store.Expectation, d *Decision) (findings []Finding, theft bool, err error) {
 	ended, theft, err := g.life(q, e)
 	if err != nil {
 		return nil, false, err
 	}
 	findings = append(slices.Clone(q.findings), ended...)
-	return append(findings, g.permittedRenewal(e, q.old.content)...), theft, nil
+	findings = append(findings, g.permittedRenewal(e, q.old.content)...)
+	if len(findings) > 0 {
+		return findings, theft, nil
+	}
+	findings, calls := g.objections(ctx, q, e)
+	d.MatcherCalls = append(d.MatcherCalls, calls...)
+	return findings, theft, nil
 }
 
 // permittedRenewal judges whether the client that registered e still might, for

@@ -14,31 +14,29 @@ type Exact struct {
 	patterns patterns
 }
 
-// Name returns "exact".
-func (x *Exact) Name() string { return "exact" }
-
-// Decides returns all fields.
-func (x *Exact) Decides() []Field {
-	return []Field{Subject, SAN, SID, KeyUsage, ExtKeyUsage, ApplicationPolicies, CertificateTemplate, Key}
+// Info names all fields but the challenge, which the gateway itself compares.
+func (x *Exact) Info() Info {
+	return Info{Name: "exact", Version: "1", Decides: slices.Clone(exactFields)}
 }
 
-// Match compares every field. An expectation without any identity (no subject,
-// no alternative name, no SID) refuses them all.
+var exactFields = []Field{Subject, SAN, SID, KeyUsage, ExtKeyUsage, ApplicationPolicies, CertificateTemplate, Key}
+
+// Match compares every field that r asks it to decide, and agrees if all of
+// them are as expected. An expectation without any identity (no subject, no
+// alternative name, no SID) is met by nothing, unless others decide who it is.
 func (x *Exact) Match(ctx context.Context, r Request) (Answer, error) {
 	if err := ctx.Err(); err != nil {
 		return Answer{}, fmt.Errorf("exact: %w", err)
 	}
-	a := Answer{Verdicts: make(map[Field]Verdict, 8)}
 	e, f := &r.Expectation, &r.Facts
+	asked := func(field Field) bool { return slices.Contains(r.Decides, field) }
+	var differences []Finding
 	say := func(field Field, ok bool, expected, got string) {
-		if ok {
-			a.Verdicts[field] = Agree
-			return
+		if asked(field) && !ok {
+			differences = append(differences, Finding{Field: field, Expected: expected, Got: got})
 		}
-		a.Verdicts[field] = Refuse
-		a.Findings = append(a.Findings, Finding{Field: field, Expected: expected, Got: got})
 	}
-	identity := len(e.Subject) > 0 || len(e.SAN) > 0 || e.SID != ""
+	identity := len(e.Subject) > 0 || len(e.SAN) > 0 || e.SID != "" || !asked(Subject) || !asked(SAN) || !asked(SID)
 
 	say(Subject, identity && x.subject(e.Subject, f.Subject), expectedSubjectText(e.Subject), subjectText(f.Subject))
 	say(SAN, identity && x.san(e.SAN, f.SAN), expectedSANText(e.SAN), sanText(f.SAN))
@@ -55,7 +53,15 @@ func (x *Exact) Match(ctx context.Context, r Request) (Answer, error) {
 	say(CertificateTemplate, identity && templateMatches(e, f), templateText(e.CertificateTemplate, f.Template, f.TemplateOID),
 		templateText(f.Template, f.RequestTemplateName, f.RequestTemplateOID))
 	say(Key, identity && keyMatches(e, f), keyText(e.MinKeyBits, e.SPKISHA256), keyText(f.KeyBits, f.SPKISHA256))
-	return a, nil
+	for _, field := range r.Decides {
+		if !slices.Contains(exactFields, field) {
+			differences = append(differences, Finding{Field: field}) // what it does not understand it refuses
+		}
+	}
+	if len(differences) > 0 || len(r.Decides) == 0 {
+		return Answer{Verdict: Refuse, Code: "mismatch", Findings: differences}, nil
+	}
+	return Answer{Verdict: Agree}, nil
 }
 
 // sidMatches wants exactly one carrier, or none: two that agree are still two

@@ -87,28 +87,26 @@ func compliant() Request {
 	}
 }
 
+// refused returns the fields that Exact refuses if it decides them all. It holds
+// that verdict and code go with the findings.
 func refused(t *testing.T, r Request) []Field {
 	t.Helper()
 	x := new(Exact)
-	a, err := x.Match(context.Background(), r)
+	r.Decides = x.Info().Decides
+	a, err := x.Match(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out, found []Field
-	for _, f := range x.Decides() {
-		v, ok := a.Verdicts[f]
-		if !ok {
-			t.Errorf("no verdict for %s", f)
-		}
-		if v != Agree {
-			out = append(out, f)
-		}
-	}
+	var out []Field
 	for _, f := range a.Findings {
-		found = append(found, f.Field)
+		out = append(out, f.Field)
 	}
-	if d := cmp.Diff(out, found); d != "" {
-		t.Errorf("findings are not what was refused (-refused +found):\n%s", d)
+	want := Answer{Verdict: Refuse, Code: "mismatch", Findings: a.Findings}
+	if len(out) == 0 {
+		want = Answer{Verdict: Agree}
+	}
+	if d := cmp.Diff(want, a); d != "" {
+		t.Errorf("answer (-want +got):\n%s", d)
 	}
 	return out
 }
@@ -326,26 +324,83 @@ func TestAnEmptyExpectationRefusesEverything(t *testing.T) {
 		"only attributes":   {Expectation: Expectation{KeyUsage: []string{"digitalSignature"}}, Facts: Facts{KeyUsage: []string{"digitalSignature"}, KeyBits: 2048, SPKISHA256: "00"}},
 		"identity is empty": {Expectation: Expectation{Subject: wantName()}, Facts: Facts{KeyBits: 2048}},
 	} {
-		if d := cmp.Diff(x.Decides(), refused(t, r)); d != "" {
+		if d := cmp.Diff(x.Info().Decides, refused(t, r)); d != "" {
 			t.Errorf("%s: refused fields (-want +got):\n%s", name, d)
 		}
 	}
 }
 
-func TestAZeroAnswerAgreesToNothing(t *testing.T) {
-	var a Answer
-	for _, f := range new(Exact).Decides() {
-		if a.Verdicts[f] == Agree {
-			t.Errorf("%s", f)
+func TestExactDecidesOnlyWhatItIsAskedTo(t *testing.T) {
+	all := new(Exact).Info().Decides
+	for _, field := range all {
+		wrong := compliant()
+		wrong.Facts.Subject[0][0].Value = "administrator"
+		wrong.Facts.SAN[0].Value = "dc01.example.com"
+		wrong.Facts.SIDs[0] = "S-1-5-21-1-2-3-500"
+		wrong.Facts.KeyUsage = []string{"keyCertSign"}
+		wrong.Facts.ExtKeyUsage = []string{anyPurpose}
+		wrong.Facts.HasApplicationPolicies = true
+		wrong.Facts.RequestTemplateName = "SubCA"
+		wrong.Facts.KeyBits = 1024
+		wrong.Decides = []Field{field}
+		a, err := new(Exact).Match(t.Context(), wrong)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Verdict != Refuse || len(a.Findings) != 1 || a.Findings[0].Field != field {
+			t.Errorf("asked about %s: %v", field, a)
+		}
+
+		// Whatever the others are, a field alone agrees if it is as expected.
+		right := compliant()
+		right.Decides = []Field{field}
+		if a, err := new(Exact).Match(t.Context(), right); err != nil || a.Verdict != Agree || len(a.Findings) > 0 {
+			t.Errorf("asked about %s as expected: %v, %v", field, a, err)
 		}
 	}
 }
 
+func TestExactRefusesWhatItDoesNotUnderstand(t *testing.T) {
+	for _, decides := range [][]Field{nil, {}, {Challenge}, {"x"}, {""}, {"Subject"}, {Subject, "x"}, {"x", Subject}} {
+		r := compliant()
+		r.Decides = decides
+		a, err := new(Exact).Match(t.Context(), r)
+		if err != nil || a.Verdict != Refuse {
+			t.Errorf("asked to decide %q: %v, %v", decides, a, err)
+		}
+	}
+}
+
+func TestAnExpectationWithoutIdentityIsMetOnlyIfOthersDecideWhoItIs(t *testing.T) {
+	r := compliant()
+	r.Facts.Subject, r.Facts.SAN, r.Facts.SIDs = nil, nil, nil
+	r.Expectation.Subject, r.Expectation.SAN, r.Expectation.SID = nil, nil, ""
+	r.Decides = []Field{Subject, SAN, SID, KeyUsage, Key}
+	a, err := new(Exact).Match(t.Context(), r)
+	if err != nil || a.Verdict != Refuse || len(a.Findings) != len(r.Decides) {
+		t.Errorf("nobody decides who it is: %v, %v", a, err)
+	}
+	for i := range 3 {
+		r.Decides = slices.Delete([]Field{Subject, SAN, SID, KeyUsage, Key}, i, i+1)
+		if a, err := new(Exact).Match(t.Context(), r); err != nil || a.Verdict != Agree {
+			t.Errorf("deciding %q: %v, %v", r.Decides, a, err)
+		}
+	}
+}
+
+func TestAZeroAnswerAgreesToNothing(t *testing.T) {
+	if (Answer{}).Verdict == Agree || (Answer{}).Verdict == NotMine {
+		t.Error("a zero answer is no refusal")
+	}
+}
+
 func TestExactGivesNoAnswerAfterItsTime(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	a, err := new(Exact).Match(ctx, compliant())
-	if err == nil || len(a.Verdicts) != 0 {
+	r := compliant()
+	r.Decides = []Field{Subject}
+	a, err := new(Exact).Match(ctx, r)
+	if err == nil || a.Verdict != Refuse || len(a.Findings) != 0 {
 		t.Errorf("answer %v, error %v", a, err)
 	}
 }
@@ -509,6 +564,7 @@ func TestFindingsSayWhatDiffers(t *testing.T) {
 		{{Type: oidOU, Match: "any_of", Values: []string{"a", "b"}}, {Type: oidO, Match: "any"}},
 	}
 	r.Expectation.MinKeyBits = 4096
+	r.Decides = x.Info().Decides
 	a, err := x.Match(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
@@ -521,7 +577,7 @@ func TestFindingsSayWhatDiffers(t *testing.T) {
 	if d := cmp.Diff(want, a.Findings); d != "" {
 		t.Errorf("findings (-want +got):\n%s", d)
 	}
-	if x.Name() != "exact" {
-		t.Errorf("name %q", x.Name())
+	if i := x.Info(); i.Name != "exact" || i.Validate() != nil {
+		t.Errorf("%v: %v", i, i.Validate())
 	}
 }

@@ -23,7 +23,7 @@ import (
 // rowsGateway: what the gateway itself adds to attack: its API, its files, its
 // configuration.
 func rowsGateway() []vector {
-	return inOrder(rowsAPI(), rowsRegistration(), rowsSecrets(), rowsWitness(), rowsConfiguration(), rowsReload())
+	return inOrder(rowsAPI(), rowsRegistration(), rowsSecrets(), rowsWitness(), rowsConfiguration(), rowsMatchers(), rowsReload())
 }
 
 // rowsAPI: F04, F06, F08, F09, F25, F26.
