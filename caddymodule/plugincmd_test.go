@@ -97,14 +97,16 @@ func checkout(t *testing.T) string {
 	return root
 }
 
-func TestTheTemplateCompilesPassesItsTestsAndEveryTest(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "Acme Inventory")
+// fromTemplate is the template in a folder of that name, ready to be built.
+func fromTemplate(t *testing.T, name string) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), name)
 	var out bytes.Buffer
 	m := pluginModule{Module: ownModule, Version: "v0.0.0", Go: "1.26", Development: true, Checkout: checkout(t)}
 	if err := initPlugin(dir, m, &out); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(out.String(), "matcher acme-inventory is in "+dir+". Next:\n") {
+	if want := "matcher " + matcherName(name) + " is in " + dir + ". Next:\n"; !strings.HasPrefix(out.String(), want) {
 		t.Error(out.String())
 	}
 	// What `go mod tidy` would fetch.
@@ -115,6 +117,11 @@ func TestTheTemplateCompilesPassesItsTestsAndEveryTest(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "go.sum"), sums, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	return dir
+}
+
+func TestTheTemplateCompilesPassesItsTestsAndEveryTest(t *testing.T) {
+	dir := fromTemplate(t, "Acme Inventory")
 	goTool(t, dir, "vet", "./...")
 	goTool(t, dir, "test", "./...")
 	goTool(t, dir, "build", "-o", "acme-inventory", ".")

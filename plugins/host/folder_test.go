@@ -25,12 +25,12 @@ func TestOnlyFoldersOfTheDeadAreRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead.lock.Close() // what the kernel does to the dead
-	for path, mode := range map[string]os.FileMode{"scepgate-unlocked": 0o700, "scepgate-open": 0o755, "other": 0o700} {
+	for path, mode := range map[string]os.FileMode{folderPrefix + "unlocked": 0o700, folderPrefix + "open": 0o755, "other": 0o700} {
 		if err := os.Mkdir(filepath.Join(in, path), mode); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, path := range []string{"scepgate-open", "other"} {
+	for _, path := range []string{folderPrefix + "open", "other"} {
 		if err := os.WriteFile(filepath.Join(in, path, lockName), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +45,7 @@ func TestOnlyFoldersOfTheDeadAreRemoved(t *testing.T) {
 	if _, err := os.Stat(dead.path); !os.IsNotExist(err) {
 		t.Error("the folder of the dead is there:", err)
 	}
-	for _, path := range []string{living.path, filepath.Join(in, "scepgate-unlocked"), filepath.Join(in, "scepgate-open"), filepath.Join(in, "other")} {
+	for _, path := range []string{living.path, filepath.Join(in, folderPrefix+"unlocked"), filepath.Join(in, folderPrefix+"open"), filepath.Join(in, "other")} {
 		if _, err := os.Stat(path); err != nil {
 			t.Error(err)
 		}

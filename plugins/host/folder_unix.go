@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	folderPrefix = "scepgate-"
-	lockName     = "lock"
+	folderPrefix = "scepgate-plugin-"
+	lockName     = "socket-folder.lock"
 )
 
 // folder holds one process's socket, and only our user may enter it. It is
@@ -22,10 +22,10 @@ type folder struct {
 }
 
 // newFolder makes a folder, and removes those that the dead left. Its name is
-// short: the path of a socket has at most 103 bytes.
+// short: the path of a socket has at most 103 bytes, of which go-plugin takes 38.
 func newFolder() (*folder, error) {
 	in := os.TempDir()
-	if len(in) > 48 || !filepath.IsAbs(in) {
+	if len(in) > 38 || !filepath.IsAbs(in) {
 		in = "/tmp"
 	}
 	sweep(in)

@@ -6,7 +6,7 @@ import "os"
 type folder struct{ path string }
 
 func newFolder() (*folder, error) {
-	path, err := os.MkdirTemp("", "scepgate-")
+	path, err := os.MkdirTemp("", "scepgate-plugin-")
 	return &folder{path: path}, err
 }
 
