@@ -27,6 +27,7 @@ var allowed = map[string][]string{
 	"plugins/webhook":    overGRPC(module+"/plugins", module+"/plugins/internal/", module+"/plugins/breaker"),
 	"plugins/expression": overGRPC(module+"/plugins", module+"/plugins/internal/", "cel.dev/", "github.com/antlr4-go/", "golang.org/x/exp/", "golang.org/x/text/", "google.golang.org/genproto/", "go.yaml.in/"),
 	"plugins/breaker":    {},
+	"plugins/cases":      overGRPC(module + "/plugins"),
 	"gate":               overGRPC(module+"/inspector", module+"/store", module+"/plugins", "golang.org/x/crypto/", "golang.org/x/text/"),
 	"integration/ndes":   {module + "/inspector", "github.com/smallstep/pkcs7/", "golang.org/x/crypto/"},
 }
