@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/base64"
@@ -30,13 +31,6 @@ func init() {
 // hosts holds the plugin processes, by their binaries and all they are started
 // with: one that a reload does not change goes on.
 var hosts = caddy.NewUsagePool()
-
-// pooledHost is a plugin process that outlives configurations.
-type pooledHost struct{ *host.Host }
-
-// Destruct ends the process. Caddy calls it when the last configuration that
-// uses it has gone.
-func (p pooledHost) Destruct() error { return p.Close() }
 
 // ExecMatcher is a vendor's own matcher: a program that the gateway runs, and
 // asks over a socket that nobody else can reach.
@@ -117,8 +111,8 @@ func (m *ExecMatcher) pin(c *host.Config) error {
 			return err
 		}
 		sum, err := hex.DecodeString(m.SHA256)
-		if err != nil || len(sum) != len(c.SHA256) {
-			return errors.New("sha256: is not 64 hexadecimal digits")
+		if err != nil || len(sum) != len(c.SHA256) || bytes.Equal(sum, c.SHA256[:]) { // 64 zeros are no checksum
+			return errors.New("sha256: is not 64 hexadecimal digits of a checksum")
 		}
 		copy(c.SHA256[:], sum)
 		return nil
@@ -151,7 +145,7 @@ type execMatcher struct {
 	key    string
 
 	mu   sync.Mutex
-	host *host.Host // nil before the first use, and after release
+	host *host.Host // nil before the first use; after release for requests that were in flight
 	gone bool
 }
 
@@ -188,8 +182,8 @@ func (m *execMatcher) running() (*host.Host, error) {
 
 func (m *execMatcher) release() error {
 	m.mu.Lock()
-	held := m.host != nil
-	m.host, m.gone = nil, true
+	held := m.host != nil && !m.gone
+	m.gone = true
 	m.mu.Unlock()
 	if !held {
 		return nil

@@ -927,6 +927,7 @@ func TestMatchersTakeOverOnlyWhatTheyDecide(t *testing.T) {
 		{"agrees to a field that it decides", agrees, subject, otherName, OK},
 		{"agrees to several", agrees, []plugins.Field{plugins.SID, plugins.Subject}, both, OK},
 		{"refuses a field that it decides", refuses, subject, none, MatcherRefused},
+		{"refuses what exact would refuse too: it has decided", refuses, subject, otherName, MatcherRefused},
 		{"agrees, and decides another field", agrees, subject, otherSID, SIDMismatch},
 		{"agrees, and decides nothing", agrees, nil, otherName, SubjectMismatch},
 		{"objects, and decides nothing", refuses, nil, none, MatcherRefused},

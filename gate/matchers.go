@@ -160,7 +160,7 @@ func (g *Gate) compare(ctx context.Context, q *asked, e *store.Expectation, cond
 		calls = append(calls, call)
 		findings = append(findings, against...)
 		switch call.Result {
-		case "agree":
+		case "agree", "refuse": // either way it has decided
 			left = slices.DeleteFunc(left, func(f plugins.Field) bool { return slices.Contains(m.Decides, f) })
 		case "failed":
 			return findings, calls // nothing can be decided any more, whatever the others say

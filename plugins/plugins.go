@@ -82,7 +82,7 @@ type AltName struct {
 // Facts is what a request asks for. Nothing in it is longer than the message it
 // came in (max_message, by default 64 KiB).
 type Facts struct {
-	Subject                []([]NameAttribute) `json:"subject"`
+	Subject                []([]NameAttribute) `json:"subject_rdns"`
 	SAN                    []AltName           `json:"san"`       // without the URI that carries a SID
 	SIDs                   []string            `json:"sids"`      // every carrier in the request, extension and URI
 	KeyUsage               []string            `json:"key_usage"` // bit names; an absent extension as NDES takes it
@@ -90,9 +90,9 @@ type Facts struct {
 	ExtKeyUsage            []string            `json:"ext_key_usage"` // dotted OIDs
 	HasApplicationPolicies bool                `json:"has_application_policies"`
 	ApplicationPolicies    []string            `json:"application_policies"`
-	Template               string              `json:"template"`              // what NDES will pick from KeyUsage, "" if it cannot be told
-	TemplateOID            string              `json:"template_oid"`          // the configured OID of that template, "" if none
-	RequestTemplateName    string              `json:"request_template_name"` // template extensions in the request, "" if absent
+	Template               string              `json:"certificate_template"`     // what NDES will pick from KeyUsage, "" if it cannot be told
+	TemplateOID            string              `json:"certificate_template_oid"` // the configured OID of that template, "" if none
+	RequestTemplateName    string              `json:"request_template_name"`    // template extensions in the request, "" if absent
 	RequestTemplateOID     string              `json:"request_template_oid"`
 	KeyBits                int                 `json:"key_bits"`
 	SPKI                   []byte              `json:"spki"`           // SubjectPublicKeyInfo, DER
@@ -124,8 +124,8 @@ type ExpectedAltNames struct {
 type Expectation struct {
 	ID                  string                  `json:"id"`
 	ExternalID          string                  `json:"external_id"`
-	Subject             []([]ExpectedAttribute) `json:"subject"`
-	SAN                 []ExpectedAltNames      `json:"san"`
+	Subject             []([]ExpectedAttribute) `json:"subject_rdns"`
+	SAN                 []ExpectedAltNames      `json:"san_rules"`
 	SID                 string                  `json:"sid"`
 	CertificateTemplate string                  `json:"certificate_template"`
 	KeyUsage            []string                `json:"key_usage"`

@@ -181,7 +181,7 @@ func FuzzWhatIsReadIsWrittenAndReadAlike(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(line)
-	f.Add([]byte(`{"request":{"decides":[],"facts":{"subject":[[],null]}},"want":{"verdict":"not_mine"}}`))
+	f.Add([]byte(`{"request":{"decides":[],"facts":{"subject_rdns":[[],null]}},"want":{"verdict":"not_mine"}}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		c, err := Parse(line)
 		if err != nil {
