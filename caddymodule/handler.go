@@ -321,6 +321,9 @@ func (v *visit) enroll(message []byte) response {
 	case d.Forward:
 		return v.forward(s, files, m, d, judged)
 	case d.Failed:
+		if d.Reason == gate.MatcherFailed { // who makes matchers fail is limited like who is refused
+			v.g.profile.refusals.count(source, v.start)
+		}
 		res := v.fail(d.Reason, errDown)
 		res.floor = true
 		return res

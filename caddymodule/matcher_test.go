@@ -207,13 +207,13 @@ func TestAnOutcomeIsDeliveredOnceItIsTakenAndLaterIfItIsNot(t *testing.T) {
 func TestAnOutcomeComesAgainLessAndLessOften(t *testing.T) {
 	last := time.Duration(0)
 	for attempts := range 20 {
-		wait := again(attempts, false)
+		wait := again(attempts)
 		if wait < last || wait < firstAgain || wait > latestAgain {
 			t.Errorf("after %d attempts: %s", attempts, wait)
 		}
 		last = wait
 	}
-	if last != latestAgain || again(0, true) != latestAgain {
+	if last != latestAgain {
 		t.Errorf("in the end %s", last)
 	}
 }

@@ -100,7 +100,7 @@ func (a *App) tellOutcomes(ctx context.Context) {
 				a.logger.Warn("matcher did not take an outcome; it is delivered again later", zap.String("profile", d.Profile), zap.String("matcher", d.Matcher),
 					zap.String("outcome_id", d.ID), zap.Int("attempts", d.Attempts+1), zap.String("error", printable(err.Error(), maxUserAgent)))
 			}
-			err = lease.Postpone(ctx, d.ID, a.now().Add(again(d.Attempts, errors.Is(err, gate.ErrNoMatcher))))
+			err = lease.Postpone(ctx, d.ID, a.now().Add(again(d.Attempts)))
 		}
 		if err != nil {
 			a.outcomesFailed(ctx, err)
@@ -116,12 +116,8 @@ func (a *App) outcomesFailed(ctx context.Context, err error) {
 	}
 }
 
-// again is how long to wait after so many attempts. Nobody may want it until
-// another configuration is loaded.
-func again(attempts int, nobody bool) time.Duration {
-	if nobody {
-		return latestAgain
-	}
+// again is how long to wait after so many attempts.
+func again(attempts int) time.Duration {
 	return min(firstAgain<<min(attempts, 16), latestAgain)
 }
 

@@ -90,10 +90,14 @@ func (p *tried) caddyfile() string {
 	return b.String()
 }
 
-// quoted is s as one token of a Caddyfile.
+// quoted is s as one token of a Caddyfile: in backquotes it stands as it is, but
+// for {$NAME}, which is replaced wherever it stands.
 func quoted(s string) string {
-	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || strings.ContainsRune("\"`{}#\\", r) }) {
+	if !strings.HasPrefix(s, "<<") && s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || strings.ContainsRune("\"`{}#\\", r) }) {
 		return s
+	}
+	if !strings.Contains(s, "`") {
+		return "`" + s + "`"
 	}
 	return `"` + strings.ReplaceAll(s, `"`, `\"`) + `"`
 }

@@ -82,7 +82,8 @@ type Challenge struct {
 	Source string `json:"source,omitempty"`
 
 	// How long an expectation lives that does not say so itself. Default: 24h;
-	// 55m for `ndes_one_time`. At most 30 days.
+	// 55m for `ndes_one_time`, 30 days for `matcher` (whose source knows better). At
+	// most 30 days.
 	TTL caddy.Duration `json:"ttl,omitempty"`
 
 	// The file with NDES's password; only for `ndes_static`. One line end is
@@ -249,7 +250,9 @@ func (p *Profile) normalizeChallenge(expand func(string, *string) error) error {
 	c := p.Challenge
 	ttl := defaultTTL
 	switch c.Source {
-	case string(gate.SourceGateway), string(gate.SourceNDESStatic), string(gate.SourceMatcher):
+	case string(gate.SourceGateway), string(gate.SourceNDESStatic):
+	case string(gate.SourceMatcher):
+		ttl = maxTTL // the source says itself how long a challenge lives
 	case string(gate.SourceNDESOneTime):
 		ttl = defaultOneTimeTTL
 	default:

@@ -332,7 +332,9 @@ func (q *asked) lost(err error, e *store.Expectation) Finding {
 // failed for whoever called it, and the next message meets a 503.
 func (g *Gate) reject(ctx context.Context, s store.Store, q *asked, e *store.Expectation, findings []Finding, strike bool, d *Decision) {
 	d.refuse(findings)
-	defer g.tellRefused(ctx, s, q, d)
+	if !g.observing() { // what is only observed goes on to NDES
+		defer g.tellRefused(ctx, s, q, d)
+	}
 	if q.made { // there is no record of it
 		d.ExpectationID = ""
 		return

@@ -152,9 +152,6 @@ func (g *Gate) compare(ctx context.Context, q *asked, e *store.Expectation, cond
 	}
 
 	left := slices.DeleteFunc(slices.Clone(Decidable), func(f plugins.Field) bool { return !g.decided(f) })
-	if g.vouched(e) {
-		left = slices.DeleteFunc(left, func(f plugins.Field) bool { return f != plugins.Challenge })
-	}
 	for _, m := range g.matchers {
 		call, against := g.consult(ctx, m, q, e)
 		calls = append(calls, call)
@@ -173,8 +170,19 @@ func (g *Gate) compare(ctx context.Context, q *asked, e *store.Expectation, cond
 			findings = append(findings, finding(ChallengeUnknown, "challenge", "", ""))
 		}
 	}
+	if q.made { // e has these fields from the request, and nobody has vouched for them
+		e = g.silent(e)
+	}
 	exact(left, e)
 	return findings, calls
+}
+
+// silent is e where nobody decides: what the profile says, and no SID.
+func (g *Gate) silent(e *store.Expectation) *store.Expectation {
+	d := *e
+	d.Content.SID = ""
+	d.Content.KeyUsage, d.Content.ExtKeyUsage = g.profile.KeyUsage, g.profile.ExtKeyUsage
+	return &d
 }
 
 // exact asks the one matcher that always runs about some fields.

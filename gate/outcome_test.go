@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/scepgate/scepgate/inspector"
 	"github.com/scepgate/scepgate/plugins"
@@ -141,5 +142,19 @@ func TestAnOutcomeOfAMatcherThatIsGoneIsNotTold(t *testing.T) {
 	}
 	if err := h.gate.Tell(t.Context(), store.Delivery{Matcher: "mdm"}); err == nil || errors.Is(err, ErrNoMatcher) {
 		t.Errorf("its error: %v", err)
+	}
+}
+
+func TestWhatIsOnlyObservedIsNotToldAsRefused(t *testing.T) {
+	l := &listener{answers: says(plugins.Answer{Code: "no"})}
+	h := newHouse(t, nil, nil)
+	p := h.profile
+	p.ObserveUntil = h.clock.now().Add(time.Hour)
+	h.rebuild(p, listening(l, false))
+	if d := h.judge(compliant(1)); !d.Observed || d.Reason != MatcherRefused {
+		t.Fatalf("%+v", d)
+	}
+	if list := h.waiting(); len(list) != 0 {
+		t.Errorf("told %+v", list)
 	}
 }

@@ -225,3 +225,30 @@ func TestNobodyElsesRecordIsHonouredWithoutTheSource(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+func TestWhatOnlyASilentMatcherDecidesIsNotTakenFromTheRequest(t *testing.T) {
+	notMine := says(plugins.Answer{Verdict: plugins.NotMine})
+	for _, tt := range []struct {
+		name   string
+		silent []plugins.Field
+		change func(*inspector.CSR)
+		want   Reason
+	}{
+		{"a SID", []plugins.Field{plugins.SID}, func(c *inspector.CSR) { c.SID = judgeSID }, SIDMismatch},
+		{"a SID, by a second source", []plugins.Field{plugins.Challenge, plugins.SID}, func(c *inspector.CSR) { c.SID = judgeSID }, SIDMismatch},
+		{"a key usage", []plugins.Field{plugins.KeyUsage}, func(c *inspector.CSR) { c.KeyUsage = digitalSignature }, KeyUsageMismatch},
+		{"an EKU", []plugins.Field{plugins.ExtKeyUsage}, func(c *inspector.CSR) { c.ExtKeyUsage = []string{"1.3.6.1.5.5.7.3.4"} }, ExtKeyUsageMismatch},
+		{"nothing of the kind", []plugins.Field{plugins.SID, plugins.KeyUsage, plugins.ExtKeyUsage}, nil, OK},
+	} {
+		for _, first := range []bool{true, false} {
+			source, silent := deciding("intune", agrees, plugins.Challenge), deciding("jamf", notMine, tt.silent...)
+			h := sourceHouse(t, source, silent)
+			if !first {
+				h.rebuild(h.profile, silent, source)
+			}
+			if d := h.judge(vouchable(1, tt.change)); d.Reason != tt.want || d.Forward != (tt.want == OK) {
+				t.Errorf("%s: %+v", tt.name, d)
+			}
+		}
+	}
+}

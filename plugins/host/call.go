@@ -22,9 +22,9 @@ const (
 
 // Match asks the plugin. Every error means that nothing could be decided.
 func (h *Host) Match(ctx context.Context, r plugins.Request) (plugins.Answer, error) {
-	h.secrets.add(r.Challenge)
+	defer h.secrets.hold(r.Challenge)()
 	var a plugins.Answer
-	err := h.call(ctx, func(ctx context.Context, p *instance) (err error) {
+	err := h.call(ctx, aQuestion, func(ctx context.Context, p *instance) (err error) {
 		a, err = p.plugin.Match(ctx, r)
 		return err
 	})
@@ -36,11 +36,19 @@ func (h *Host) Match(ctx context.Context, r plugins.Request) (plugins.Answer, er
 
 // Notified delivers an outcome.
 func (h *Host) Notified(ctx context.Context, o plugins.Outcome) error {
-	return h.call(ctx, func(ctx context.Context, p *instance) error { return p.plugin.Notified(ctx, o) })
+	return h.call(ctx, anOutcome, func(ctx context.Context, p *instance) error { return p.plugin.Notified(ctx, o) })
 }
 
+// kind of a call.
+type kind bool
+
+const (
+	aQuestion kind = true
+	anOutcome kind = false // may be slow: it says nothing about how questions are answered
+)
+
 // call puts one question, within the configured time and the caller's.
-func (h *Host) call(parent context.Context, ask func(context.Context, *instance) error) error {
+func (h *Host) call(parent context.Context, what kind, ask func(context.Context, *instance) error) error {
 	if err := parent.Err(); err != nil {
 		return fmt.Errorf("plugin not asked: %w", err)
 	}
@@ -58,9 +66,11 @@ func (h *Host) call(parent context.Context, ask func(context.Context, *instance)
 		return err
 	}
 	if err := ask(ctx, p); err != nil {
-		return h.blame(parent, ctx, p, err)
+		return h.blame(parent, ctx, p, what, err)
 	}
-	p.misses.Store(0)
+	if what == aQuestion {
+		p.misses.Store(0)
+	}
 	return nil
 }
 
@@ -89,7 +99,7 @@ func (h *Host) enqueue(ctx context.Context) error {
 // blame finds the cause of a failed call. Only silence counts against the
 // plugin: an error that it returns itself shows that it lives, and one request
 // that it cannot judge must not close the gateway to everybody.
-func (h *Host) blame(parent, ctx context.Context, p *instance, err error) error {
+func (h *Host) blame(parent, ctx context.Context, p *instance, what kind, err error) error {
 	if errors.Is(parent.Err(), context.Canceled) {
 		return fmt.Errorf("plugin not waited for: %w", parent.Err())
 	}
@@ -99,7 +109,7 @@ func (h *Host) blame(parent, ctx context.Context, p *instance, err error) error 
 	}
 	switch code := carrier.GRPCStatus().Code(); {
 	case ctx.Err() != nil || code == codes.DeadlineExceeded && atDeadline(ctx):
-		h.miss(p)
+		h.miss(p, what)
 		return because(TimedOut, "", err)
 	case code == codes.Unavailable || code == codes.Canceled:
 		if endsSoon(ctx, p.done) {
@@ -108,7 +118,7 @@ func (h *Host) blame(parent, ctx context.Context, p *instance, err error) error 
 			}
 			return because(Crashed, p.exit(), err)
 		}
-		h.miss(p)
+		h.miss(p, what)
 		if ctx.Err() != nil || givenUp(err) && atDeadline(ctx) { // the other side's clock was the quicker one
 			return because(TimedOut, "", err)
 		}
@@ -120,9 +130,9 @@ func (h *Host) blame(parent, ctx context.Context, p *instance, err error) error 
 }
 
 // miss counts a call without an answer, and finds out whether the plugin lives:
-// one that does not answer a ping, or maxMisses calls in a row, is killed.
-func (h *Host) miss(p *instance) {
-	if p.misses.Add(1) >= maxMisses {
+// one that does not answer a ping, or maxMisses questions in a row, is killed.
+func (h *Host) miss(p *instance, what kind) {
+	if what == aQuestion && p.misses.Add(1) >= maxMisses {
 		p.condemn(because(Hung, fmt.Sprintf("%d calls in a row without an answer", maxMisses), nil))
 		return
 	}

@@ -2,6 +2,8 @@ package host
 
 import (
 	"fmt"
+	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -18,7 +20,7 @@ const (
 	lineRate    = 20 // lines a second, in the long run
 	lineBurst   = 200
 	lineBuffer  = 16 << 10 // a longer line comes in pieces
-	maxSecrets  = 64
+	maxSecrets  = 256
 	minSecret   = 8 // contract §4.1; what is shorter is no challenge, and would tear up the text
 	redacted    = "[challenge]"
 	toldMessage = "plugin says"
@@ -126,30 +128,55 @@ func pairs(args []any) string {
 	return b.String()
 }
 
-// secrets are the challenges that were revealed to the plugin lately. It may
-// know them; the log may not, so what it says is searched for them (invariant 8).
+// secrets are the challenges that are revealed to the plugin, and those that
+// were lately. It may say them in its log; the gateway's does not.
 type secrets struct {
 	mu   sync.Mutex
+	held map[string]int // of calls in flight
 	last [maxSecrets]string
 	next int
 }
 
-func (s *secrets) add(challenge string) {
+// hold hides challenge while a call is in flight, and for a while after it:
+// release is called when it has ended.
+func (s *secrets) hold(challenge string) (release func()) {
 	if len(challenge) < minSecret {
-		return
+		return func() {}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last[s.next%maxSecrets] = challenge
-	s.next++
+	if s.held == nil {
+		s.held = make(map[string]int)
+	}
+	s.held[challenge]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.held[challenge]--; s.held[challenge] <= 0 {
+			delete(s.held, challenge)
+		}
+		s.last[s.next%maxSecrets] = challenge
+		s.next++
+	}
 }
 
+// without is text with every such challenge taken out, also as %q and a URL
+// would write it.
 func (s *secrets) without(text string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	hide := func(challenge string) {
+		quoted := strconv.Quote(challenge)
+		for _, form := range []string{challenge, quoted[1 : len(quoted)-1], url.QueryEscape(challenge), url.PathEscape(challenge), strings.ToLower(challenge), strings.ToUpper(challenge)} {
+			text = strings.ReplaceAll(text, form, redacted)
+		}
+	}
+	for challenge := range s.held {
+		hide(challenge)
+	}
 	for _, challenge := range s.last {
 		if challenge != "" {
-			text = strings.ReplaceAll(text, challenge, redacted)
+			hide(challenge)
 		}
 	}
 	return text

@@ -45,14 +45,24 @@ func TestWhatIsNotLoggedCostsNoLine(t *testing.T) {
 
 func TestTheLastChallengesAreKnownAndNoText(t *testing.T) {
 	s := new(secrets)
-	s.add("e") // would tear up every text
-	s.add("")
+	s.hold("e")() // would tear up every text
+	s.hold("")()
+	inFlight := s.hold("Held \"7\"/x")
 	for i := range 2 * maxSecrets {
-		s.add(fmt.Sprintf("challenge%04d", i))
+		s.hold(fmt.Sprintf("challenge%04d", i))()
 	}
-	got := s.without("see challenge0127 and challenge0064, not challenge0063")
-	if want := "see [challenge] and [challenge], not challenge0063"; got != want {
+	got := s.without(fmt.Sprintf("see challenge%04d and challenge%04d, not challenge%04d", 2*maxSecrets-1, maxSecrets, maxSecrets-1))
+	if want := fmt.Sprintf("see [challenge] and [challenge], not challenge%04d", maxSecrets-1); got != want {
 		t.Errorf("%q", got)
+	}
+	for _, form := range []string{`Held "7"/x`, `held "7"/x`, `Held \"7\"/x`, "Held+%227%22%2Fx"} {
+		if got := s.without("a " + form + " b"); got != "a [challenge] b" {
+			t.Errorf("%q", got)
+		}
+	}
+	inFlight()
+	if got := s.without(`Held "7"/x`); got != redacted {
+		t.Errorf("just after: %q", got)
 	}
 }
 

@@ -26,17 +26,24 @@ func (m *Matcher) post(ctx context.Context, body []byte, wantJSON bool) ([]byte,
 	}
 	defer resp.Body.Close()
 	if err := acceptable(resp, wantJSON); err != nil {
-		return nil, err
+		if resp.StatusCode >= http.StatusBadGateway && resp.StatusCode <= http.StatusGatewayTimeout {
+			return nil, err // says itself that there is nobody
+		}
+		return nil, unusable{err}
 	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:
 		return nil, broken(ctx, errors.New("the answer breaks off"))
 	case len(answer) > maxAnswer:
-		return nil, errTooLong
+		return nil, unusable{errTooLong}
 	}
 	return answer, nil
 }
+
+// unusable is an answer in time of which nothing can be made. The server lives:
+// one request that it stumbles over must not close the gateway to everybody.
+type unusable struct{ error }
 
 var errTooLong = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
 

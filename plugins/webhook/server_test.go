@@ -243,7 +243,7 @@ func TestNamesThatAreNotFoundAndTheEnvironmentsProxy(t *testing.T) {
 
 func TestFailuresInARowStopQuestionsAndAnAnswerStartsThemAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		status, asked := 500, 0
+		status, asked := 503, 0
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			asked++
 			w.Header().Set("Content-Type", "application/json")
@@ -283,6 +283,32 @@ func TestFailuresInARowStopQuestionsAndAnAnswerStartsThemAgain(t *testing.T) {
 		m.Close()
 		server.Close()
 	})
+}
+
+func TestWhatAServerStumblesOverStopsNoQuestions(t *testing.T) {
+	answers := []http.HandlerFunc{
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) },
+		func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "rubbish") },
+		func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, "rubbish")
+		},
+	}
+	for i, answer := range answers {
+		server := httptest.NewServer(answer)
+		m := newMatcher(t, Config{URL: server.URL, Decides: both})
+		for range 2 * breaker.Threshold {
+			if a, err := m.Match(t.Context(), ordinary()); err == nil || errors.Is(err, breaker.ErrOpen) || a.Verdict == plugins.Agree {
+				t.Errorf("answer %d: %+v, %v", i, a, err)
+			}
+		}
+		if err := m.Healthy(); err != nil {
+			t.Errorf("answer %d: %v", i, err)
+		}
+		m.Close()
+		server.Close()
+	}
 }
 
 // oneConn is a listener of one connection.

@@ -178,8 +178,8 @@ func (m *Matcher) unaskable(r *plugins.Request) (plugins.Answer, bool) {
 	return plugins.Answer{}, false
 }
 
-// ask posts one question, unless the breaker is open, and reads the answer. All
-// that a server can do wrong counts for the breaker; a refusal is no failure.
+// ask posts one question, unless the breaker is open, and reads the answer. For
+// the breaker only counts whether the server answers in time.
 func (m *Matcher) ask(ctx context.Context, body []byte) (plugins.Answer, error) {
 	done, err := m.breaker.Allow()
 	if err != nil {
@@ -192,6 +192,9 @@ func (m *Matcher) ask(ctx context.Context, body []byte) (plugins.Answer, error) 
 	defer cancel()
 	text, err := m.post(ctx, body, m.config.Format == Scepgate)
 	if err != nil {
+		if heard := (unusable{}); errors.As(err, &heard) {
+			result = breaker.Answered
+		}
 		if errors.Is(ctx.Err(), context.Canceled) { // by the asker: cancel was not called yet
 			result = breaker.Abandoned
 		}
@@ -201,11 +204,8 @@ func (m *Matcher) ask(ctx context.Context, body []byte) (plugins.Answer, error) 
 	if m.config.Format == StepCA {
 		parse = parseStepCAAnswer
 	}
-	answer, err := parse(text)
-	if err == nil {
-		result = breaker.Answered
-	}
-	return answer, err
+	result = breaker.Answered
+	return parse(text)
 }
 
 func utf8Throughout(f *plugins.Facts) bool {
