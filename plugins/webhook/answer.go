@@ -50,27 +50,41 @@ const heldChallenge = "(held the challenge)"
 
 // parseAnswer reads {"verdict","code","findings"}, as long as they come. What is not one JSON object,
 // or says something twice, is an error: nobody knows what was meant. An object
-// that does not clearly agree refuses. Unknown keys are free for what comes.
-func parseAnswer(text []byte) (plugins.Answer, error) {
+// that does not clearly agree refuses. Unknown keys are free for what comes. One
+// without a verdict may answer in step-ca's words; allowed says that it agreed so.
+func parseAnswer(text []byte) (a plugins.Answer, allowed bool, err error) {
 	object, err := strictObject(text)
 	if err != nil {
-		return plugins.Answer{}, err
+		return plugins.Answer{}, false, err
 	}
+	_, verdict := object["verdict"]
+	_, allow := object["allow"]
+	switch {
+	case allow && !verdict:
+		a = stepCAAnswer(object)
+		return a, a.Verdict == plugins.Agree, nil
+	case allow:
+		return plugins.Answer{Code: codeVerdict}, false, nil // two answers in one
+	}
+	return verdictOf(object), false, nil
+}
+
+func verdictOf(object map[string]any) plugins.Answer {
 	findings := findingsOf(object["findings"])
 	switch object["verdict"] {
 	case "agree", "not_mine":
 		if object["findings"] != nil && !emptyList(object["findings"]) {
-			return plugins.Answer{Code: codeFindings, Findings: findings}, nil
+			return plugins.Answer{Code: codeFindings, Findings: findings}
 		}
 		if object["verdict"] == "agree" {
-			return plugins.Answer{Verdict: plugins.Agree}, nil
+			return plugins.Answer{Verdict: plugins.Agree}
 		}
-		return plugins.Answer{Verdict: plugins.NotMine}, nil
+		return plugins.Answer{Verdict: plugins.NotMine}
 	case "refuse":
 		code, _ := object["code"].(string)
-		return plugins.Answer{Code: code, Findings: findings}, nil
+		return plugins.Answer{Code: code, Findings: findings}
 	}
-	return plugins.Answer{Code: codeVerdict, Findings: findings}, nil // threat F19
+	return plugins.Answer{Code: codeVerdict, Findings: findings} // threat F19
 }
 
 func emptyList(v any) bool {

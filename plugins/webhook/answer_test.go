@@ -50,10 +50,19 @@ func TestOnlyAClearAgreementAgrees(t *testing.T) {
 		{`{"verdict":"agreed"}`, refuse(codeVerdict)},
 		{`{"Verdict":"agree"}`, refuse(codeVerdict)},
 		{`{"verdict":"agree\u0000"}`, refuse(codeVerdict)},
-		{`{"allow":true}`, refuse(codeVerdict)},
+		{`{"allow":true}`, plugins.Answer{Verdict: plugins.Agree}},
+		{`{"allow":true,"data":{"x":1}}`, plugins.Answer{Verdict: plugins.Agree}},
+		{`{"allow":false,"error":{"code":"unknown","message":"no such device"}}`, refuse("unknown", plugins.Finding{Got: "no such device"})},
+		{`{"allow":false}`, refuse(CodeRefused)},
+		{`{"allow":"true"}`, refuse(CodeRefused)},
+		{`{"allow":1}`, refuse(CodeRefused)},
+		{`{"Allow":true}`, refuse(codeVerdict)},
+		{`{"allow":true,"verdict":"agree"}`, refuse(codeVerdict)},
+		{`{"allow":true,"verdict":"refuse"}`, refuse(codeVerdict)},
+		{`{"allow":true,"verdict":null}`, refuse(codeVerdict)},
 		{`{"answer":{"verdict":"agree"}}`, refuse(codeVerdict)},
 	} {
-		a, err := parseAnswer([]byte(c.text))
+		a, _, err := parseAnswer([]byte(c.text))
 		if err != nil {
 			t.Errorf("%s: %v", c.text, err)
 			continue
@@ -80,7 +89,7 @@ func TestOnlyAllowTrueIsStepCAsAgreement(t *testing.T) {
 		`{"allow":false,"error":"expired"}`:               refuse(CodeRefused),
 		`{"allow":false,"error":{"code":7,"message":[]}}`: refuse(CodeRefused),
 	} {
-		a, err := parseStepCAAnswer([]byte(text))
+		a, _, err := parseStepCAAnswer([]byte(text))
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
@@ -118,10 +127,10 @@ var rubbish = map[string]string{
 
 func TestRubbishDecidesNothing(t *testing.T) {
 	for name, text := range rubbish {
-		if a, err := parseAnswer([]byte(text)); err == nil {
+		if a, _, err := parseAnswer([]byte(text)); err == nil {
 			t.Errorf("%s: %+v, want an error", name, a)
 		}
-		if a, err := parseStepCAAnswer([]byte(text)); err == nil {
+		if a, _, err := parseStepCAAnswer([]byte(text)); err == nil {
 			t.Errorf("step_ca, %s: %+v, want an error", name, a)
 		}
 	}
@@ -134,7 +143,7 @@ func TestWordsAreBoundedAndNeverHoldTheChallenge(t *testing.T) {
 	for range 40 {
 		findings = append(findings, fmt.Sprintf(`{"field":%q,"expected":%q,"got":%q}`, long, long, echo))
 	}
-	a, err := parseAnswer([]byte(`{"verdict":"refuse","code":"see_8CE317021F690069CAFE","findings":[` + strings.Join(findings, ",") + `]}`))
+	a, _, err := parseAnswer([]byte(`{"verdict":"refuse","code":"see_8CE317021F690069CAFE","findings":[` + strings.Join(findings, ",") + `]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,8 +177,8 @@ func FuzzAnswer(f *testing.F) {
 			Allow   any    `json:"allow"`
 		}
 		readable := json.Unmarshal(text, &plain) == nil
-		for name, parse := range map[string]func([]byte) (plugins.Answer, error){"scepgate": parseAnswer, "step_ca": parseStepCAAnswer} {
-			a, err := parse(text)
+		for name, parse := range map[string]func([]byte) (plugins.Answer, bool, error){"scepgate": parseAnswer, "step_ca": parseStepCAAnswer} {
+			a, allowed, err := parse(text)
 			if err != nil {
 				if a.Verdict != plugins.Refuse || len(a.Findings) > 0 {
 					t.Fatalf("%s: %+v beside %v", name, a, err)
@@ -182,7 +191,10 @@ func FuzzAnswer(f *testing.F) {
 				if !readable || len(a.Findings) > 0 {
 					t.Fatalf("%s: %+v of %q", name, a, text)
 				}
-				if name == "scepgate" && a.Verdict == plugins.Agree && !strings.EqualFold(plain.Verdict, "agree") && !strings.Contains(string(text), `erdict"`) {
+				if allowed != (a.Verdict == plugins.Agree && plain.Allow == true) && name == "step_ca" {
+					t.Fatalf("allowed %v of %q", allowed, text)
+				}
+				if name == "scepgate" && a.Verdict == plugins.Agree && !allowed && !strings.EqualFold(plain.Verdict, "agree") && !strings.Contains(string(text), `erdict"`) {
 					t.Fatalf("agreed to %q", text)
 				}
 			case plugins.Refuse:

@@ -29,12 +29,20 @@ type question struct {
 
 	Challenge string `json:"challenge,omitempty"` // only if revealed
 	PKCS10    []byte `json:"pkcs10,omitempty"`
+
+	stepCAQuestion // the same once more, for receivers that know step-ca's words
 }
 
 const version = 1
 
-func (m *Matcher) body(r *plugins.Request) ([]byte, error) {
+// body writes the question. as is what step-ca would ask.
+func (m *Matcher) body(r *plugins.Request, as stepCAQuestion) ([]byte, error) {
+	if m.config.Format == StepCA {
+		return json.Marshal(as)
+	}
 	q := question{
+		stepCAQuestion: as,
+
 		Type: "match", Version: version, Timestamp: m.config.Now().UTC(),
 		Profile: r.Profile, Decides: r.Decides,
 		MessageType: r.MessageType, Renewal: r.Renewal, TransactionID: r.TransactionID,

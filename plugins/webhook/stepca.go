@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"slices"
 	"time"
@@ -105,25 +104,35 @@ func (c *Config) checkStepCA() error {
 	return nil
 }
 
-// stepCABody writes the body, or refuses what a receiver that was written for
-// step-ca does not see. There that is harmless, because step-ca issues only
-// what is in the body; NDES issues what is in the request.
-func (m *Matcher) stepCABody(r *plugins.Request) ([]byte, plugins.Answer, error) {
-	q := stepCAQuestion{
+// stepCA asks in step-ca's words. hidden is the refusal of what a receiver that
+// was written for step-ca does not see, nil if it sees all that is decided. There
+// that is harmless, because step-ca issues only what is in the body; NDES issues
+// what is in the request.
+func (m *Matcher) stepCA(r *plugins.Request) (q stepCAQuestion, hidden *plugins.Answer) {
+	q = stepCAQuestion{
 		Timestamp: m.config.Now().UTC(), ProvisionerName: r.Profile, SCEPTransactionID: r.TransactionID,
 		X509CertificateRequest: stepCARequest{
 			ExtKeyUsage: []string{}, PublicKey: r.Facts.SPKI, PublicKeyAlgorithm: "RSA",
 		},
 	}
 	x := &q.X509CertificateRequest
-	refuse := func(f plugins.Field, code string) ([]byte, plugins.Answer, error) {
-		return nil, plugins.Answer{Code: code, Findings: []plugins.Finding{{Field: f}}}, nil
+	refuse := func(f plugins.Field, code string) {
+		if hidden == nil {
+			hidden = &plugins.Answer{Code: code, Findings: []plugins.Finding{{Field: f}}}
+		}
 	}
-	if !x.Subject.fill(r.Facts.Subject) && slices.Contains(r.Decides, plugins.Subject) {
-		return refuse(plugins.Subject, codeSubject)
+	// A source vouches for whom the challenge is, so it must have seen that.
+	decides := func(f plugins.Field) bool {
+		return slices.Contains(r.Decides, f) || f != plugins.SID && slices.Contains(r.Decides, plugins.Challenge)
 	}
-	if !x.names(r.Facts.SAN) && slices.Contains(r.Decides, plugins.SAN) {
-		return refuse(plugins.SAN, codeSAN)
+	if !x.Subject.fill(r.Facts.Subject) && decides(plugins.Subject) {
+		refuse(plugins.Subject, codeSubject)
+	}
+	if !x.names(r.Facts.SAN) && decides(plugins.SAN) {
+		refuse(plugins.SAN, codeSAN)
+	}
+	if len(r.Facts.SIDs) > 0 && decides(plugins.SID) {
+		refuse(plugins.SID, codeSID)
 	}
 	for _, u := range r.Facts.KeyUsage {
 		if word, ok := stepCAUsages[u]; ok {
@@ -141,7 +150,8 @@ func (m *Matcher) stepCABody(r *plugins.Request) ([]byte, plugins.Answer, error)
 	if m.config.Reveal {
 		csr, err := x509.ParseCertificateRequest(r.PKCS10)
 		if err != nil { // step-ca would refuse it too
-			return refuse("", codeParse)
+			refuse("", codeParse)
+			return q, hidden
 		}
 		q.SCEPChallenge = r.Challenge
 		x.Version, x.RawSubject, x.Raw = csr.Version, csr.RawSubject, csr.Raw
@@ -149,8 +159,7 @@ func (m *Matcher) stepCABody(r *plugins.Request) ([]byte, plugins.Answer, error)
 			x.Extensions = append(x.Extensions, stepCAExtension{ID: e.Id.String(), Critical: e.Critical, Value: e.Value})
 		}
 	}
-	body, err := json.Marshal(q)
-	return body, plugins.Answer{}, err
+	return q, hidden
 }
 
 // fill reports whether nothing was lost: there is room for one serial number
@@ -210,15 +219,21 @@ func (x *stepCARequest) names(names []plugins.AltName) bool {
 	return whole
 }
 
-// parseStepCAAnswer reads {"allow","error":{"code","message"}}. Only true is an
-// agreement; data would fill step-ca's template, and there is none here.
-func parseStepCAAnswer(text []byte) (plugins.Answer, error) {
+// parseStepCAAnswer reads {"allow","error":{"code","message"}}.
+func parseStepCAAnswer(text []byte) (a plugins.Answer, allowed bool, err error) {
 	object, err := strictObject(text)
 	if err != nil {
-		return plugins.Answer{}, err
+		return plugins.Answer{}, false, err
 	}
+	a = stepCAAnswer(object)
+	return a, a.Verdict == plugins.Agree, nil
+}
+
+// stepCAAnswer takes only true for an agreement; data would fill step-ca's
+// template, and there is none here.
+func stepCAAnswer(object map[string]any) plugins.Answer {
 	if object["allow"] == true {
-		return plugins.Answer{Verdict: plugins.Agree}, nil
+		return plugins.Answer{Verdict: plugins.Agree}
 	}
 	reason, _ := object["error"].(map[string]any)
 	code, _ := reason["code"].(string)
@@ -226,5 +241,5 @@ func parseStepCAAnswer(text []byte) (plugins.Answer, error) {
 	if message, _ := reason["message"].(string); message != "" {
 		a.Findings = []plugins.Finding{{Got: message}}
 	}
-	return a, nil
+	return a
 }

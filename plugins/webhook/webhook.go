@@ -39,6 +39,7 @@ const (
 	codeParse    = "request_unreadable"
 	codeSubject  = "subject_not_shown"
 	codeSAN      = "san_not_shown"
+	codeSID      = "sid_not_shown"
 )
 
 // DefaultTimeout is that of one question.
@@ -143,22 +144,20 @@ func (m *Matcher) Match(ctx context.Context, r plugins.Request) (plugins.Answer,
 	if a, refused := m.unaskable(&r); refused {
 		return a, nil
 	}
-	var body []byte
-	var err error
-	if m.config.Format == StepCA {
-		var a plugins.Answer
-		if body, a, err = m.stepCABody(&r); err == nil && body == nil {
-			return a, nil
-		}
-	} else {
-		body, err = m.body(&r)
+	as, hidden := m.stepCA(&r)
+	if m.config.Format == StepCA && hidden != nil {
+		return *hidden, nil
 	}
+	body, err := m.body(&r, as)
 	if err != nil {
 		return plugins.Answer{}, errors.New("webhook: the question cannot be written down")
 	}
-	answer, err := m.ask(ctx, body)
+	answer, allowed, err := m.ask(ctx, body)
 	if err != nil {
 		return plugins.Answer{}, fmt.Errorf("webhook: %w", err)
+	}
+	if allowed && hidden != nil { // who speaks step-ca's words has read step-ca's words
+		return *hidden, nil
 	}
 	return m.presentable(answer, &r), nil
 }
@@ -180,17 +179,17 @@ func (m *Matcher) unaskable(r *plugins.Request) (plugins.Answer, bool) {
 
 // ask posts one question, unless the breaker is open, and reads the answer. For
 // the breaker only counts whether the server answers in time.
-func (m *Matcher) ask(ctx context.Context, body []byte) (plugins.Answer, error) {
+func (m *Matcher) ask(ctx context.Context, body []byte) (answer plugins.Answer, allowed bool, err error) {
 	done, err := m.breaker.Allow()
 	if err != nil {
-		return plugins.Answer{}, err
+		return plugins.Answer{}, false, err
 	}
 	result := breaker.Failed
 	defer func() { done(result) }()
 
 	ctx, cancel := context.WithTimeout(ctx, m.config.Timeout)
 	defer cancel()
-	text, err := m.post(ctx, body, m.config.Format == Scepgate)
+	text, err := m.post(ctx, body)
 	if err != nil {
 		if heard := (unusable{}); errors.As(err, &heard) {
 			result = breaker.Answered
@@ -198,7 +197,7 @@ func (m *Matcher) ask(ctx context.Context, body []byte) (plugins.Answer, error) 
 		if errors.Is(ctx.Err(), context.Canceled) { // by the asker: cancel was not called yet
 			result = breaker.Abandoned
 		}
-		return plugins.Answer{}, err
+		return plugins.Answer{}, false, err
 	}
 	parse := parseAnswer
 	if m.config.Format == StepCA {

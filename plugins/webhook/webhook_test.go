@@ -240,7 +240,11 @@ func TestBodiesAreAsDocumented(t *testing.T) {
 		"step_ca_revealed":      {Config{Format: StepCA, Secret: secret, ID: "wh-1", Decides: both, Reveal: true}, ordinary()},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, url := listen(t, says(`{"verdict":"agree","allow":true}`))
+			yes := `{"verdict":"agree"}`
+			if c.config.Format == StepCA {
+				yes = `{"allow":true}`
+			}
+			s, url := listen(t, says(yes))
 			c.config.URL = url
 			a, err := newMatcher(t, c.config).Match(t.Context(), c.request)
 			if err != nil || a.Verdict != plugins.Agree {
@@ -371,5 +375,34 @@ func TestEndedQuestionsAreAbandonedNotCounted(t *testing.T) {
 	}
 	if err := m.Healthy(); err != nil {
 		t.Errorf("Healthy = %v: it was never the server that gave up", err)
+	}
+}
+
+func TestStepCAsAnswerAgreesToWhatStepCAsWordsShow(t *testing.T) {
+	_, url := listen(t, says(`{"allow":true}`))
+	for name, c := range map[string]struct {
+		decides []plugins.Field
+		change  func(*plugins.Request)
+		want    string // code, "" to agree
+	}{
+		"all of it": {both, func(*plugins.Request) {}, ""},
+		"a UPN": {both, func(r *plugins.Request) {
+			r.Facts.SAN = append(r.Facts.SAN, plugins.AltName{Type: "upn", Value: "a@b"})
+		}, codeSAN},
+		"a UPN, by a source": {[]plugins.Field{plugins.Challenge}, func(r *plugins.Request) {
+			r.Facts.SAN = append(r.Facts.SAN, plugins.AltName{Type: "upn", Value: "a@b"})
+		}, codeSAN},
+		"a UPN that it decides not": {[]plugins.Field{plugins.Subject}, func(r *plugins.Request) {
+			r.Facts.SAN = append(r.Facts.SAN, plugins.AltName{Type: "upn", Value: "a@b"})
+		}, ""},
+		"a SID": {[]plugins.Field{plugins.SID}, func(r *plugins.Request) { r.Facts.SIDs = []string{"S-1-5-21-1-2-3-1104"} }, codeSID},
+	} {
+		r := ordinary()
+		r.Decides = c.decides
+		c.change(&r)
+		a, err := newMatcher(t, Config{URL: url, Decides: c.decides}).Match(t.Context(), r)
+		if err != nil || a.Code != c.want || (a.Verdict == plugins.Agree) != (c.want == "") {
+			t.Errorf("%s: %+v, %v", name, a, err)
+		}
 	}
 }
