@@ -25,11 +25,17 @@ func TestScepclientRenewsAndWaits(t *testing.T) {
 	held := func(t *testing.T, d device, commands, messageType string) (transactionID, output string) {
 		t.Helper()
 		mark := s.Mark()
-		wait, stop := c.background(t, d, "exec "+commands)
+		said := filepath.Join(d.dir, "held.log")
+		wait, stop := c.background(t, d, "exec "+commands+" >held.log 2>&1")
 		transactionID = s.waiting(t)
 		s.polled(t, mark, messageType, 1)
+		s.until(t, "the client does not say that it waits", func() bool {
+			text, err := os.ReadFile(said)
+			output = string(text)
+			return err == nil && scepclientWaits(output) != ""
+		})
 		stop()
-		output, _ = wait()
+		wait()
 		return transactionID, output
 	}
 	enrolled := func(t *testing.T) device {
